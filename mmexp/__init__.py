@@ -1,0 +1,1 @@
+"""mmexp: experiments on multimodal models."""

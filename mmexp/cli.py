@@ -1,0 +1,64 @@
+"""The `mmexp` command: help and dispatch. Standard library only, so that help is there at once."""
+
+import importlib
+import os
+import sys
+import time
+
+from mmexp.errors import RequestError, nearest
+
+COMMANDS = {
+    "train": "train one run, or with -m a sweep:  mmexp train encoder=cnn fusion=concat",
+    "plan": "what a run would be, before it runs: parameters, FLOPs, memory, steps",
+    "list": "the parts there are, one line each:  mmexp list [GROUP]",
+}
+HELP = """mmexp - experiments on multimodal models
+
+usage: mmexp COMMAND [KEY=VALUE ...]
+
+{commands}
+
+  mmexp train                                     the default run on the bundled data
+  mmexp train encoder=vit fusion=xattn adapter=lora
+  mmexp train -m encoder=vit,cnn fusion=concat,xattn seed=0,1
+  mmexp train --cfg job                           show the whole configuration
+
+Runs go to outputs/runs/, sweeps to outputs/sweeps/. MMEXP_FULL_ERROR=1 shows tracebacks.
+"""
+
+
+def help_text() -> str:
+    """Return what `mmexp --help` prints."""
+    return HELP.format(commands="\n".join(f"  {name:<10}{what}" for name, what in COMMANDS.items()))
+
+
+def main() -> int:
+    """Run a command and return its exit status: 0 done, 1 the run failed, 2 the request was wrong."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(help_text(), end="")
+        return 0
+    # One stamp for all processes of a run: ranks that are started later inherit it.
+    os.environ.setdefault("MMEXP_STAMP", time.strftime("%Y-%m-%d_%H-%M-%S"))
+    try:
+        if arguments[0] not in COMMANDS:
+            raise RequestError(f"'{arguments[0]}' is not a command.{nearest(arguments[0], COMMANDS)}")
+        return importlib.import_module(f"mmexp.commands.{arguments[0]}").main(arguments[1:])
+    except RequestError as error:
+        if os.environ.get("MMEXP_FULL_ERROR"):
+            raise
+        print(f"mmexp: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,110 @@
+"""Hydra's composition, with its complaints put into plain words."""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mmexp.errors import RequestError, nearest
+
+CONFIG_MODULE = "mmexp.conf"
+
+
+def compose(overrides: Sequence[str], config_dir: str | None = None) -> Any:
+    """Return the composed configuration (a DictConfig with `hydra` in it). Raises RequestError."""
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_automatic_config_search_path
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
+    path = create_automatic_config_search_path(None, None, f"pkg://{CONFIG_MODULE}")
+    if config_dir:
+        path.prepend("command-line", f"file://{os.path.abspath(config_dir)}")
+    os.environ.setdefault("MMEXP_STAMP", "now")
+    GlobalHydra.instance().clear()
+    hydra = Hydra.create_main_hydra2("mmexp", path)
+    try:
+        return hydra.compose_config("train", list(overrides), run_mode=RunMode.RUN, from_shell=True)
+    except Exception as error:
+        raise explained(error, overrides) from error
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def run_hydra(job: Callable[[Any], Any], arguments: Sequence[str]) -> None:
+    """Run `job` as a Hydra app under `arguments`, all of Hydra's own flags included. Raises RequestError."""
+    import hydra
+
+    # With it Hydra lets its exceptions through, so that they are told here, in our words.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    whole = sys.argv
+    sys.argv = [whole[0], *arguments]
+    try:
+        hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="train")(job)()
+    except RequestError:
+        raise
+    except Exception as error:
+        if not _is_complaint(error):
+            raise
+        raise explained(error, [a for a in arguments if not a.startswith("-")]) from error
+    finally:
+        sys.argv = whole
+
+
+def _is_complaint(error: Exception) -> bool:
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    return isinstance(error, HydraException | OmegaConfBaseException)
+
+
+def explained(error: Exception, overrides: Sequence[str]) -> RequestError:
+    """Return Hydra's complaint as one plain line with the nearest right name."""
+    from hydra.errors import MissingConfigException, OverrideParseException
+
+    chain = _chain(error)
+    text = "\n".join(str(link) for link in chain)
+    if any(isinstance(link, OverrideParseException) for link in chain):
+        return RequestError(f"{str(chain[0]).splitlines()[0]}. A setting is put as KEY=VALUE, a list as 'KEY=[a,b]'.")
+    for link in chain:
+        if isinstance(link, MissingConfigException) and link.missing_cfg_file:
+            group, _, choice = link.missing_cfg_file.rpartition("/")
+            if link.options:
+                return RequestError(f"'{choice}' is not a choice of {group}.{nearest(choice, link.options)}")
+    key = _refused_key(text)
+    if key:
+        return RequestError(_about_key(key, overrides))
+    return RequestError(" ".join(str(chain[0]).split()))
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    return [error, *_chain(error.__cause__ or error.__context__)] if error else []
+
+
+def _refused_key(text: str) -> str | None:
+    for pattern in (r"Could not override '([^']+)'", r"Could not append.* '([^']+)'", r"full_key: (\S+)"):
+        if found := re.search(pattern, text):
+            return found.group(1)
+    return None
+
+
+def _about_key(key: str, overrides: Sequence[str]) -> str:
+    """Compose without the wrong override, and look what stands at its place."""
+    others = [o for o in overrides if not o.lstrip("+~").startswith(f"{key}=")]
+    if len(others) == len(overrides):
+        return f"'{key}' is not a key of this run."
+    try:
+        parent = compose(others)
+    except RequestError as other:
+        return str(other)
+    parts = re.split(r"[./]", key)
+    for depth, part in enumerate(parts):
+        known = [k for k in parent if not k.startswith(("_", "hydra"))] if hasattr(parent, "keys") else []
+        if part not in known:
+            where = (
+                f"{'.'.join(parts[:depth])} has no key '{part}'" if depth else f"'{key}' is no key or group of a run"
+            )
+            return f"{where}.{nearest(part, known)}"
+        parent = parent[part]
+    return f"'{key}' cannot be set like this; see mmexp train --cfg job."

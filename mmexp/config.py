@@ -1,0 +1,140 @@
+"""Checks on the whole composed configuration, before anything is built or a heavy library imported."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mmexp.errors import RequestError, nearest
+from mmexp.signatures import Signature, signature
+from mmexp.values import expected
+
+ROOT = {
+    "name": "str | int",
+    "seed": "NonNegativeInt",
+    "init_from": "str | None",
+    "teacher": "str | None",
+    "resume": "str | None",
+    "evaluate": "bool",
+    "log_every_steps": "PositiveInt",
+}
+GROUPS = ("encoder", "fusion", "objective", "adapter", "task", "data", "optimizer", "schedule", "hardware", "logger")
+SECTIONS = (*GROUPS, "budget", "checkpoint", "early_stopping", "sweep")
+# Keys that a part shares with all of its group, beside those of its own target.
+SHARED = {"data": "mmexp.data.loading.Loading", "objective": "mmexp.config.Weighted"}
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """What every objective has beside its own keys: its weight in the sum of losses."""
+
+    weight: float
+
+
+@dataclass(frozen=True)
+class Node:
+    """One thing to build: where it stands in the configuration, its keys, and what its target accepts."""
+
+    path: str
+    values: Mapping[str, Any]
+    accepts: Signature
+
+
+def check(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
+    """Raise RequestError for the first wrong key, value or combination. `choices` maps group to choice."""
+    for key in config:
+        if key not in ROOT and key not in SECTIONS:
+            raise RequestError(f"'{key}' is not a key of a run.{nearest(key, [*ROOT, *SECTIONS])}")
+    for key, annotation in ROOT.items():
+        _check_value(key, config.get(key), annotation, "train.yaml")
+    nodes = list(_nodes("", config))
+    for node in nodes:
+        _check_node(node, choices)
+    _check_combination(config, {node.path: node for node in nodes})
+
+
+def _nodes(path: str, values: Any) -> Iterator[Node]:
+    if not isinstance(values, Mapping):
+        return
+    if "_target_" in values:
+        yield Node(path, values, signature(values["_target_"]))
+    for key, value in values.items():
+        yield from _nodes(f"{path}.{key}" if path else str(key), value)
+
+
+def _check_node(node: Node, choices: Mapping[str, str]) -> None:
+    accepted = dict(node.accepts.parameters)
+    if shared := SHARED.get(node.path.partition(".")[0]):
+        accepted |= signature(shared).parameters
+    origin = _origin(node.path, choices)
+    for key, value in node.values.items():
+        if key.startswith("_"):
+            continue
+        if key not in accepted and not node.accepts.open_ended:
+            name = str(node.values["_target_"]).rpartition(".")[2]
+            raise RequestError(f"'{node.path}.{key}' is not a key of {name} ({origin}).{nearest(key, accepted)}")
+        _check_value(f"{node.path}.{key}", value, accepted.get(key, ""), origin)
+
+
+def _check_value(path: str, value: Any, annotation: str, origin: str) -> None:
+    if value == "???":
+        raise RequestError(f"'{path}' has no value ({origin} leaves it to you). Set {path}=...")
+    if wanted := expected(value, annotation):
+        raise RequestError(f"'{path}' must be {wanted}, not {value!r} ({origin}).")
+
+
+def _origin(path: str, choices: Mapping[str, str]) -> str:
+    """Return the file that a node comes from, as seen from the configuration folder."""
+    parts = path.split(".")
+    for end in range(len(parts), 0, -1):
+        group = "/".join(parts[:end])
+        choice = choices.get(group)
+        if choice is not None and not choice.startswith("["):
+            return f"{group}/{choice}.yaml"
+    if parts[0] in ("objective", "logger") and len(parts) > 1:
+        return f"{parts[0]}/{parts[1]}.yaml"
+    return "train.yaml"
+
+
+def _check_combination(config: Mapping[str, Any], nodes: Mapping[str, Node]) -> None:
+    """Refuse what would be built in vain, and objectives that lack what they need."""
+    needs = {
+        path.removeprefix("objective."): {need.format(**node.values) for need in node.accepts.needs}
+        for path, node in nodes.items()
+        if path.startswith("objective.") and path.count(".") == 1
+    }
+    if not needs:
+        raise RequestError("objective: there is nothing to learn. Choose objective=contrastive or another.")
+    fusion = nodes["fusion"]
+    fuses = not fusion.accepts.constants.get("absent", False)
+    for name, wanted in needs.items():
+        if "fused" in wanted and not fuses:
+            raise RequestError(
+                f"objective '{name}' needs a fused output, but this fusion has none. "
+                f"Choose fusion=concat or fusion=xattn, or leave '{name}' out: {_without(needs, name)}."
+            )
+        if "teacher" in wanted and not config.get("teacher"):
+            raise RequestError(f"objective '{name}' needs a teacher. Add task=distill teacher=RUN_DIRECTORY.")
+    if fuses and not any("fused" in wanted for wanted in needs.values()):
+        raise RequestError(
+            f"no objective uses the fusion: {', '.join(needs)} would leave it untrained. "
+            f"Choose fusion=none, or add one that does: 'objective=[{','.join([*needs, 'matching'])}]'."
+        )
+    _check_teacher(config, nodes["task"], needs)
+
+
+def _check_teacher(config: Mapping[str, Any], task: Node, needs: Mapping[str, set[str]]) -> None:
+    distils = bool(task.accepts.constants.get("has_teacher", False))
+    taught = [name for name, wanted in needs.items() if "teacher" in wanted]
+    if taught and not distils:
+        raise RequestError(f"objective '{taught[0]}' needs a teacher, which only task=distill has.")
+    if distils and not taught:
+        raise RequestError("task=distill: no objective learns from the teacher. Add objective=distill.")
+    if distils and not config.get("teacher"):
+        raise RequestError("task=distill needs a teacher. Set teacher=RUN_DIRECTORY.")
+    if config.get("teacher") and not distils:
+        raise RequestError("teacher= is set, but this task has none. Choose task=distill objective=distill.")
+
+
+def _without(needs: Mapping[str, set[str]], name: str) -> str:
+    rest = [other for other in needs if other != name] or ["contrastive"]
+    return f"objective={rest[0]}" if len(rest) == 1 else f"'objective=[{','.join(rest)}]'"

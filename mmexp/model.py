@@ -1,0 +1,44 @@
+"""The model: encoders and their fusion, nothing else. Heads belong to objectives."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from mmexp.types import Batch, Encoded, ModelShape, Prepared
+
+
+class Model(nn.Module):
+    """`encode` turns prepared modalities into `Encoded`, `fuse` joins them. Modalities that a batch lacks are left out."""
+
+    def __init__(self, encoders: Mapping[str, nn.Module], fusion: nn.Module):
+        super().__init__()
+        self.encoders = nn.ModuleDict({name: encoders[name] for name in sorted(encoders)})
+        self.fusion = fusion
+
+    def encode(self, batch: Batch) -> dict[str, Encoded]:
+        """Return the `Encoded` of every modality that the batch holds."""
+        return {name: encoder(batch[name]) for name, encoder in self.encoders.items() if name in batch}
+
+    def encode_one(self, modality: str, prepared: Prepared) -> Encoded:
+        """Encode one modality's prepared input."""
+        return self.encoders[modality](prepared)
+
+    def fuse(self, encoded: dict[str, Encoded]) -> Encoded:
+        """Return the fused encoding: `tokens (B, N, D)`, `pooled (B, D)`."""
+        return self.fusion(encoded)
+
+    def shape(self, num_classes: int = 0, teacher_dims: Mapping[str, int] | None = None) -> ModelShape:
+        """Return the sizes that objectives build their heads from."""
+        image: Any = self.encoders["image"] if "image" in self.encoders else None
+        text: Any = self.encoders["text"] if "text" in self.encoders else None
+        return ModelShape(
+            dims={name: encoder.dim for name, encoder in self.encoders.items()},
+            fused_dim=self.fusion.dim,
+            vocab_size=getattr(text, "vocab_size", None),
+            mask_token_id=getattr(text, "mask_token_id", None),
+            image_size=getattr(image, "image_size", None),
+            grid=getattr(image, "grid", None),
+            num_classes=num_classes,
+            teacher_dims=teacher_dims or {},
+        )

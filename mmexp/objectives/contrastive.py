@@ -1,0 +1,55 @@
+"""Symmetric InfoNCE between every pair of modalities (CLIP, arXiv:2103.00020), with several positives per concept."""
+
+from itertools import combinations
+from math import log
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmexp.types import Encoded, ModelShape, PositiveFloat, PositiveInt, Terms, Views
+
+
+def info_nce(queries: Tensor, keys: Tensor, scale: Tensor, positive: Tensor) -> Tensor:
+    """Return the mean over queries of the mean negative log-probability of their positives.
+
+    `queries (B, D)` and `keys (K, D)` are unit vectors, `positive (B, K)` is true for right keys. With one positive each
+    this is cross-entropy; with several it is the "out" form of SupCon (arXiv:2004.11362, eq. 2).
+    """
+    log_probability = F.log_softmax(scale * queries @ keys.T, -1)
+    return -((log_probability * positive).sum(-1) / positive.sum(-1)).mean()
+
+
+class Contrastive(nn.Module):
+    """Pull the modalities of a concept together in one space of `embed_dim`; the temperature is learned."""
+
+    needs = ("pooled",)
+
+    def __init__(
+        self,
+        shape: ModelShape,
+        *,
+        embed_dim: PositiveInt = 256,
+        temperature: PositiveFloat = 0.07,
+        max_scale: PositiveFloat = 100.0,
+    ):
+        super().__init__()
+        self.heads = nn.ModuleDict({name: nn.Linear(dim, embed_dim, bias=False) for name, dim in shape.dims.items()})
+        self.log_scale = nn.Parameter(torch.tensor(log(1 / temperature)))
+        self.max_scale = max_scale
+
+    def embed(self, encoded: dict[str, Encoded]) -> dict[str, Tensor]:
+        """Return unit vectors (B, embed_dim) for every modality that is there."""
+        return {name: F.normalize(self.heads[name](e.pooled), dim=-1) for name, e in encoded.items()}
+
+    def forward(self, views: Views) -> Terms:
+        embedded = self.embed(views.encoded())
+        concept = views.batch["concept"]
+        positive = concept[:, None] == views.gather(concept)[None]
+        scale = self.log_scale.exp().clamp(max=self.max_scale)
+        every = {name: views.gather(vectors) for name, vectors in embedded.items()}
+        losses = [
+            (info_nce(embedded[a], every[b], scale, positive) + info_nce(embedded[b], every[a], scale, positive)) / 2
+            for a, b in combinations(sorted(embedded), 2)
+        ]
+        return Terms({"contrastive": torch.stack(losses).mean()}, {"temperature": 1 / scale.detach()})

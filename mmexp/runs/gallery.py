@@ -1,0 +1,52 @@
+"""Pictures for the report: what was retrieved for which query, and what was taken for what."""
+
+import torch
+from torch import Tensor
+
+from mmexp.runs.report import Confusion, Gallery, Query, Retrieved
+from mmexp.tasks.base import Task
+from mmexp.types import DataSource, Samples
+
+QUERIES, RETRIEVED = 8, 6
+
+
+def make_gallery(task: Task, source: DataSource) -> Gallery:
+    """Return retrieval in both directions on every test set last evaluated, and the confusion of classes on `test`."""
+    retrieval: dict[str, list[Query]] = {}
+    confusion = None
+    for split, gathered in task.gathered.items():
+        whole = gathered.stacked()
+        if split.startswith("test") and {"vector/image", "vector/text"} <= set(whole):
+            for query, key in (("text", "image"), ("image", "text")):
+                retrieval[f"{query} to {key}, {split}"] = _queries(source.splits[split], whole, query, key)
+        if split == "test" and "logits" in whole:
+            confusion = _confusion(whole, list(source.classes))
+    return Gallery(retrieval, confusion)
+
+
+def _queries(samples: Samples, whole: dict[str, Tensor], query: str, key: str) -> list[Query]:
+    """Return queries spread evenly over the set, each with its best candidates, equal texts shown once."""
+    rows = torch.linspace(0, len(whole["concept"]) - 1, QUERIES).long().unique().tolist()
+    score = whole[f"vector/{query}"][rows].float() @ whole[f"vector/{key}"].float().T
+    found = []
+    for row, scores in zip(rows, score, strict=True):
+        best: dict[str, Retrieved] = {}
+        for other in scores.argsort(descending=True).tolist():
+            text = str(samples.read(other, "text"))
+            picture = samples.read(other, "image") if key == "image" else None
+            right = bool(whole["concept"][other] == whole["concept"][row])
+            best.setdefault(
+                text if key == "text" else str(other), Retrieved(picture, text, float(scores[other]), right)
+            )
+            if len(best) == RETRIEVED:
+                break
+        shown = samples.read(row, "image") if query == "image" else None
+        found.append(Query(shown, str(samples.read(row, "text")), list(best.values())))
+    return found
+
+
+def _confusion(whole: dict[str, Tensor], classes: list[str]) -> Confusion:
+    labelled = whole["label"] >= 0
+    pairs = whole["label"][labelled] * len(classes) + whole["logits"][labelled].argmax(1)
+    counts = pairs.bincount(minlength=len(classes) ** 2).view(len(classes), len(classes))
+    return Confusion(classes, counts.numpy())

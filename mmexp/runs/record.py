@@ -1,0 +1,87 @@
+"""The run directory: `run.json`, `config.yaml`, `metrics.json`."""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("mmexp", "torch", "lightning", "hydra-core", "transformers", "peft", "open_clip_torch", "timm")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` so that a reader sees the file as it was before or whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+class RunRecord:
+    """`run.json` of one run, from `running` to how it ended."""
+
+    def __init__(self, directory: Path, facts: dict[str, Any]):
+        self.directory = directory
+        self.began = time.time()
+        self.facts: dict[str, Any] = {
+            "status": "running",
+            **facts,
+            "versions": versions(),
+            "git": git_state(),
+            "error": None,
+        }
+
+    def start(self, config: str) -> None:
+        """Make the directory, with the resolved `config` and the record of a running run."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.directory / "config.yaml", config)
+        self.save()
+
+    def update(self, **facts: Any) -> None:
+        """Add facts and save."""
+        self.facts |= facts
+        self.save()
+
+    def finish(self, status: str, error: str | None = None) -> None:
+        """Save how the run ended, how long it took and the most memory the process held."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        seconds = round(time.time() - self.began, 2)
+        self.update(status=status, error=error, wall_seconds=seconds, peak_memory_bytes=peak)
+
+    def save(self) -> None:
+        """Write `run.json`."""
+        write_atomically(self.directory / "run.json", json.dumps(self.facts, indent=2, default=str) + "\n")
+
+
+def write_metrics(directory: Path, metrics: dict[str, float]) -> None:
+    """Write `metrics.json`, flat and sorted."""
+    write_atomically(directory / "metrics.json", json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of what a result may depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def git_state() -> dict[str, Any] | None:
+    """Return commit and cleanliness of the checkout in which the run was started, None outside of one."""
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)
+        status = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if commit.returncode:
+        return None
+    return {"commit": commit.stdout.strip(), "dirty": bool(status.stdout.strip())}
+
+
+def hardware_facts() -> dict[str, Any]:
+    """Return what the run computes on."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpus": gpus}

@@ -1,0 +1,40 @@
+"""What is known of a sweep once all of its runs have ended."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+
+def rows_of(directory: Path) -> list[dict[str, Any]]:
+    """Return `run.json` and `metrics.json` of every run below a sweep directory, in the order of their numbers."""
+    rows = []
+    for record in sorted(directory.glob("*/run.json"), key=lambda path: (len(path.parent.name), path.parent.name)):
+        metrics = record.with_name("metrics.json")
+        rows.append(
+            {
+                "number": record.parent.name,
+                **json.loads(record.read_text()),
+                "metrics": json.loads(metrics.read_text()) if metrics.is_file() else {},
+            }
+        )
+    return rows
+
+
+class Summary(Callback):
+    """A Hydra callback that prints the sweep's table when its last run has ended."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print the table to standard output."""
+        from rich.console import Console
+
+        from mmexp.runs.table import sweep_table
+
+        directory = Path(config.hydra.sweep.dir)
+        rows = rows_of(directory)
+        if rows:
+            Console().print(sweep_table(rows))
+            print(f"sweep: {directory}", file=sys.stdout)

@@ -1,0 +1,86 @@
+"""What a `_target_` accepts, read from its source text: nothing is imported, so a wrong key is answered in no time."""
+
+import ast
+import importlib
+import importlib.util
+import inspect
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mmexp.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Parameter names with their annotations as source text ("" where there is none), and the class's `needs`."""
+
+    parameters: dict[str, str]
+    open_ended: bool = False
+    needs: tuple[str, ...] = ()
+    constants: dict[str, Any] = field(default_factory=dict)
+
+
+@cache
+def signature(target: str) -> Signature:
+    """Return what `package.module.name` accepts. Raises RequestError where there is no such thing."""
+    module, _, name = target.rpartition(".")
+    path = _source(module)
+    if path is None:
+        return _imported(target, module, name)
+    nodes = {node.name: node for node in ast.parse(path.read_text()).body if isinstance(node, _NAMED)}
+    if name not in nodes:
+        return _imported(target, module, name)
+    node = nodes[name]
+    return _of_class(node) if isinstance(node, ast.ClassDef) else _of_function(node.args)
+
+
+_NAMED = ast.ClassDef | ast.FunctionDef
+
+
+def _source(module: str) -> Path | None:
+    """Return the module's Python file, without importing it where its packages are plain."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _of_function(arguments: ast.arguments, skip_self: bool = False) -> Signature:
+    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs][int(skip_self) :]
+    names = {a.arg: ast.unparse(a.annotation) if a.annotation else "" for a in every}
+    return Signature(names, open_ended=arguments.kwarg is not None)
+
+
+def _of_class(node: ast.ClassDef) -> Signature:
+    constants = {}
+    for statement in node.body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            try:
+                constants[statement.targets[0].id] = ast.literal_eval(statement.value)
+            except ValueError:
+                continue
+    init = next((s for s in node.body if isinstance(s, ast.FunctionDef) and s.name == "__init__"), None)
+    if init is not None:
+        found = _of_function(init.args, skip_self=True)
+    elif any("dataclass" in ast.unparse(d) for d in node.decorator_list):
+        fields = [s for s in node.body if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)]
+        found = Signature({ast.unparse(s.target): ast.unparse(s.annotation) for s in fields})
+    else:
+        # The constructor is a parent's: anything may go in.
+        found = Signature({}, open_ended=bool(node.bases))
+    needs = tuple(constants.get("needs", ()))
+    return Signature(found.parameters, found.open_ended, needs, constants)
+
+
+def _imported(target: str, module: str, name: str) -> Signature:
+    """The slow way, for what has no plain source: import it."""
+    try:
+        thing = getattr(importlib.import_module(module), name)
+        parameters = inspect.signature(thing).parameters
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RequestError(f"_target_: '{target}' cannot be imported: {error}") from error
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return Signature(dict.fromkeys(parameters, ""), open_ended, tuple(getattr(thing, "needs", ())))

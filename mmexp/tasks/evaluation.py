@@ -1,0 +1,56 @@
+"""What a task gathers over an evaluation set, and the numbers it becomes."""
+
+from collections import defaultdict
+
+import torch
+from torch import Tensor
+
+from mmexp.tasks.retrieval import retrieval_metrics
+
+
+class Gathered:
+    """Sums of scalars weighted by rows, and the vectors, logits and concepts of all rows of one evaluation set."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = defaultdict(float)
+        self.rows = 0
+        self.tensors: dict[str, list[Tensor]] = defaultdict(list)
+
+    def add(self, scalars: dict[str, Tensor], tensors: dict[str, Tensor], rows: int) -> None:
+        """Add one batch: `scalars` are its means, `tensors` have a row for each of its `rows`."""
+        for name, value in scalars.items():
+            self.sums[name] += float(value) * rows
+        self.rows += rows
+        for name, tensor in tensors.items():
+            self.tensors[name].append(tensor.detach().cpu())
+
+    def stacked(self) -> dict[str, Tensor]:
+        """Return every tensor over all rows, each row once, in the order of `index (N,)`."""
+        whole = {name: torch.cat(parts) for name, parts in self.tensors.items()}
+        index, first = whole["index"].unique(return_inverse=True)
+        place = torch.empty(len(index), dtype=torch.long).scatter_(0, first, torch.arange(len(first)))
+        return {name: tensor[place] for name, tensor in whole.items()}
+
+    def metrics(self) -> dict[str, float]:
+        """Return the flat numbers of this evaluation set, without its name in front."""
+        numbers = {name: total / self.rows for name, total in self.sums.items()}
+        whole = self.stacked()
+        vectors = {name.removeprefix("vector/"): t for name, t in whole.items() if name.startswith("vector/")}
+        if len(vectors) > 1:
+            numbers |= retrieval_metrics(vectors, whole["concept"])
+        if "logits" in whole:
+            numbers |= classification_metrics(whole["logits"], whole["label"])
+        return numbers
+
+
+def classification_metrics(logits: Tensor, label: Tensor) -> dict[str, float]:
+    """Return accuracy and macro F1 over the labelled rows: `logits (N, C)`, `label (N,)`."""
+    from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
+
+    labelled = label >= 0
+    logits, label = logits[labelled].float(), label[labelled]
+    classes = logits.shape[1]
+    return {
+        "accuracy": multiclass_accuracy(logits, label, classes, average="micro").item(),
+        "f1_macro": multiclass_f1_score(logits, label, classes, average="macro").item(),
+    }

@@ -1,0 +1,45 @@
+"""Retrieval metrics over a whole evaluation set."""
+
+from itertools import permutations
+from math import comb
+
+import torch
+from torch import Tensor
+
+RECALLS = (1, 5, 10)
+_ROWS_AT_ONCE = 1024
+
+
+def first_right(queries: Tensor, keys: Tensor, concept: Tensor) -> Tensor:
+    """Return for each query (N,) the rank, from 1, of its best right candidate. `queries`, `keys (N, D)`, `concept (N,)`.
+
+    A candidate that scores the same as the right one counts as before it by half, so that ties win nothing.
+    """
+    ranks = []
+    for rows in torch.arange(len(queries)).split(_ROWS_AT_ONCE):
+        score = queries[rows] @ keys.T
+        right = concept[rows, None] == concept[None]
+        best = score.masked_fill(~right, -torch.inf).amax(1, keepdim=True)
+        before = ((score > best) & ~right).sum(1) + ((score == best) & ~right).sum(1) / 2
+        ranks.append(before + 1)
+    return torch.cat(ranks)
+
+
+def chance_recall(concept: Tensor, k: int) -> float:
+    """Return the recall at k of guessing: the mean over queries of 1 - C(n - right, k) / C(n, k)."""
+    n = len(concept)
+    _, inverse, counts = concept.unique(return_inverse=True, return_counts=True)
+    missed = {int(right): comb(n - int(right), k) / comb(n, k) if k <= n else 0.0 for right in counts.unique()}
+    return 1 - sum(missed[int(right)] for right in counts[inverse]) / n
+
+
+def retrieval_metrics(vectors: dict[str, Tensor], concept: Tensor) -> dict[str, float]:
+    """Return recalls, their chance levels and the median rank for every direction between the modalities."""
+    metrics: dict[str, float] = {"candidates": float(len(concept))}
+    for query, key in permutations(sorted(vectors), 2):
+        rank = first_right(vectors[query].float(), vectors[key].float(), concept)
+        for k in RECALLS:
+            metrics[f"{query}_to_{key}_r{k}"] = (rank <= k).float().mean().item()
+            metrics[f"{query}_to_{key}_r{k}_chance"] = chance_recall(concept, k)
+        metrics[f"{query}_to_{key}_median_rank"] = rank.median().item()
+    return metrics

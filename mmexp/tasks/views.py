@@ -1,0 +1,64 @@
+"""One step as its objectives see it: each view of the batch is encoded once and shared."""
+
+from collections.abc import Callable
+from functools import cached_property
+from zlib import crc32
+
+import torch
+from torch import Tensor
+
+from mmexp.model import Model
+from mmexp.types import Batch, Encoded, Prepared
+
+
+class StepViews:
+    """Implements `mmexp.types.Views` for one batch."""
+
+    def __init__(
+        self,
+        model: Model,
+        batch: Batch,
+        seed: int,
+        step: int,
+        gather: Callable[[Tensor], Tensor],
+        teach: Callable[[Batch], dict[str, Tensor]] | None = None,
+    ):
+        self.model, self.batch, self.seed, self.step, self.gather = model, batch, seed, step, gather
+        self._teach = teach
+
+    @cached_property
+    def _encoded(self) -> dict[str, Encoded]:
+        return self.model.encode(self.batch)
+
+    @cached_property
+    def _fused(self) -> Encoded:
+        return self.model.fuse(self._encoded)
+
+    @cached_property
+    def _taught(self) -> dict[str, Tensor]:
+        assert self._teach is not None, "the configuration check refuses objectives that lack a teacher"
+        return self._teach(self.batch)
+
+    def encoded(self) -> dict[str, Encoded]:
+        """Return the clean encoding of every modality."""
+        return self._encoded
+
+    def fused(self) -> Encoded:
+        """Return the fusion of the clean view."""
+        return self._fused
+
+    def encode(self, modality: str, prepared: Prepared) -> Encoded:
+        """Encode a changed input of one modality."""
+        return self.model.encode_one(modality, prepared)
+
+    def fuse(self, encoded: dict[str, Encoded]) -> Encoded:
+        """Fuse other pairs than the batch's own."""
+        return self.model.fuse(encoded)
+
+    def teacher(self) -> dict[str, Tensor]:
+        """Return the teacher's unit vectors (B, D) of every modality."""
+        return self._taught
+
+    def generator(self, name: str) -> torch.Generator:
+        """Return a CPU generator whose numbers depend on seed, step and `name` alone."""
+        return torch.Generator().manual_seed(crc32(f"{self.seed} {self.step} {name}".encode()))

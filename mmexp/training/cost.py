@@ -1,0 +1,39 @@
+"""What one training step costs, counted on a real batch."""
+
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmexp.tasks.base import Task
+from mmexp.types import Batch
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """FLOPs of forward and backward of one step, and the bytes that its saved activations hold."""
+
+    flops: float
+    activation_bytes: int
+
+
+def step_cost(task: Task, batch: Batch) -> StepCost:
+    """Run one step, forward and backward, without changing the weights. A multiplication and an addition are two FLOPs."""
+    held: dict[int, int] = {}
+
+    def hold(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        held[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    def give(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    own = {p.untyped_storage().data_ptr() for p in task.parameters()}
+    buffers = {name: buffer.clone() for name, buffer in task.named_buffers()}
+    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(hold, give):
+        task.terms(task.views(batch, 0))[0].backward()
+    task.zero_grad()
+    for name, buffer in task.named_buffers():
+        buffer.copy_(buffers[name])
+    return StepCost(float(counter.get_total_flops()), sum(size for at, size in held.items() if at not in own))

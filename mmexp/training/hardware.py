@@ -1,0 +1,53 @@
+"""Where a run computes, and how precisely."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from mmexp.errors import RequestError
+from mmexp.types import PositiveInt
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The arguments of a Lightning Trainer that say where it runs. `threads` None: all cores over the local processes."""
+
+    accelerator: Literal["cpu", "gpu", "auto"] = "cpu"
+    devices: int | str = 1
+    num_nodes: PositiveInt = 1
+    strategy: str = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true"] = "auto"
+    threads: PositiveInt | None = None
+
+    def trainer_arguments(self) -> dict[str, object]:
+        """Return what `lightning.Trainer` takes. Raises RequestError where there is no such device."""
+        if self.accelerator == "gpu" and not torch.cuda.is_available():
+            raise RequestError("hardware.accelerator=gpu: torch sees no GPU on this machine. Choose hardware=cpu.")
+        torch.set_num_threads(self.threads or max(1, (os.cpu_count() or 1) // self._local_processes()))
+        return {
+            "accelerator": self.accelerator,
+            "devices": self.devices,
+            "num_nodes": self.num_nodes,
+            "strategy": self.strategy,
+            "precision": self.chosen_precision(),
+        }
+
+    def processes(self) -> int:
+        """Return how many processes share a step."""
+        return self._local_processes() * self.num_nodes
+
+    def chosen_precision(self) -> str:
+        """Return `precision`, where `auto` means bf16 on hardware that multiplies it faster than fp32."""
+        if self.precision != "auto":
+            return self.precision
+        if self.accelerator != "cpu" and torch.cuda.is_available():
+            return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        # avx512_bf16: without it bf16 on a CPU is emulated and slow.
+        return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
+
+    def _local_processes(self) -> int:
+        if self.devices == "auto":
+            return max(1, torch.cuda.device_count()) if self.accelerator != "cpu" else 1
+        return int(self.devices)

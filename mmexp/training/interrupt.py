@@ -1,0 +1,50 @@
+"""SIGINT and SIGTERM end a run after its step, with a checkpoint; a second one ends it at once."""
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(Exception):
+    """A signal asked the run to end; `status` is the process's exit status."""
+
+    def __init__(self, number: int):
+        super().__init__(f"interrupted by {signal.Signals(number).name}")
+        self.status = 128 + number
+
+
+class SignalCheckpoint(Callback):
+    """Writes `last.ckpt` into `directory` when a signal came, and raises Interrupted."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self._came: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Listen."""
+        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._came is not None:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self._came = number
+
+    def on_train_batch_end(self, trainer: L.Trainer, task: L.LightningModule, *_: Any) -> None:
+        """End where a step is whole."""
+        if self._came is not None:
+            trainer.save_checkpoint(self.directory / "last.ckpt")
+            raise Interrupted(self._came)
+
+    def teardown(self, trainer: L.Trainer, task: L.LightningModule, stage: str) -> None:
+        """Listen no more."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}

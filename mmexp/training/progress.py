@@ -1,0 +1,103 @@
+"""What a person sees while a run trains, and how fast it went."""
+
+import sys
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+_WARM_UP_STEPS = 3
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class Stopwatch(Callback):
+    """Counts training steps and the time they take, without warm-up, validation and checkpoints."""
+
+    def __init__(self, batch_size: int):
+        self.batch_size = batch_size
+        self.steps, self.seconds, self.train_seconds = 0, 0.0, 0.0
+        self._previous: float | None = None
+        self._seen = 0
+
+    def on_train_batch_start(self, trainer: L.Trainer, task: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        """A step's time begins where the step before ended, so that waiting for data counts; a validation breaks it."""
+        if self._previous is None:
+            self._previous = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: L.Trainer, task: L.LightningModule, *_: Any) -> None:
+        """Add the step."""
+        now = time.perf_counter()
+        spent = now - (self._previous or now)
+        self._previous = now
+        self._seen += 1
+        self.train_seconds += spent
+        if self._seen > _WARM_UP_STEPS:
+            self.steps += 1
+            self.seconds += spent
+
+    def on_validation_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """The time until the next step is not training."""
+        self._previous = None
+
+    @property
+    def samples_per_second(self) -> float:
+        """Samples a second over the steps after the warm-up."""
+        return self.steps * self.batch_size / self.seconds if self.seconds else 0.0
+
+
+class ProgressBar(Callback):
+    """A bar with loss, samples a second and time left; in a file or pipe a line now and then instead."""
+
+    def __init__(self, stopwatch: Stopwatch, total_steps: int):
+        self.stopwatch, self.total = stopwatch, total_steps
+        self._bar: Any = None
+        self._line_at = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Draw the bar on a terminal."""
+        if not trainer.is_global_zero or not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._bar.start()
+        self._bar.add_task("training", total=self.total, state="")
+
+    def on_train_batch_end(self, trainer: L.Trainer, task: L.LightningModule, *_: Any) -> None:
+        """Show the newest logged loss."""
+        if not trainer.is_global_zero:
+            return
+        state = self._state(trainer)
+        if self._bar:
+            self._bar.update(0, completed=trainer.global_step, state=state)
+        elif time.monotonic() - self._line_at > _SECONDS_BETWEEN_LINES:
+            self._line_at = time.monotonic()
+            print(
+                f"step {trainer.global_step}/{self.total}  {state}  {self._left(trainer)}", file=sys.stderr, flush=True
+            )
+
+    def _state(self, trainer: L.Trainer) -> str:
+        loss = trainer.callback_metrics.get("train/loss")
+        shown = f"loss {float(loss):.3f}" if loss is not None else ""
+        return f"{shown}  {self.stopwatch.samples_per_second:.0f} samples/s"
+
+    def _left(self, trainer: L.Trainer) -> str:
+        if not self.stopwatch.seconds:
+            return ""
+        left = (self.total - trainer.global_step) * self.stopwatch.seconds / self.stopwatch.steps
+        return f"{left / 60:.0f} min left" if left > 90 else f"{left:.0f} s left"
+
+    def teardown(self, trainer: L.Trainer, task: L.LightningModule, stage: str) -> None:
+        """Leave the terminal as it was, however the run ended."""
+        if self._bar:
+            self._bar.stop()
+            self._bar = None

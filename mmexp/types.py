@@ -1,0 +1,132 @@
+"""The words that all rooms share: what a batch, an encoding, an encoder and an objective's view of a step are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# In a signature these names also tell `mmexp.config` which values to refuse before anything is built.
+PositiveInt = int
+NonNegativeInt = int
+PositiveFloat = float
+NonNegativeFloat = float
+Fraction = float  # from 0 to 1, both included
+
+Prepared = dict[str, Tensor]
+"""One modality of a batch as its encoder prepared it, e.g. `pixels (B, 3, H, W)` uint8 or `ids (B, N)` and `mask (B, N)`."""
+
+Batch = dict[str, Any]
+"""From modality to `Prepared`, and `index (B,)` row numbers, `concept (B,)`, `label (B,)` (-1 where there is none)."""
+
+
+@dataclass
+class Encoded:
+    """What an encoder or a fusion gives: `tokens (B, N, D)`, `pooled (B, D)`, `mask (B, N)` true where a token is real."""
+
+    tokens: Tensor
+    pooled: Tensor
+    mask: Tensor
+
+    def __getitem__(self, rows: Tensor) -> "Encoded":
+        """Return the chosen rows, for example the hard negatives of a batch."""
+        return Encoded(self.tokens[rows], self.pooled[rows], self.mask[rows])
+
+
+class Samples(Protocol):
+    """The rows of one split. `concepts (N,)` are equal where two rows show the same thing; `labels (N,)` is -1 for none."""
+
+    concepts: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int: ...
+
+    def read(self, row: int, modality: str, rng: np.random.Generator | None = None) -> Any:
+        """Return the raw value: `image` a PIL picture in RGB, `text` a string. `rng` varies the text in training."""
+        ...
+
+    def where(self, row: int) -> str:
+        """Return file and row as a person would look them up, for error messages."""
+        ...
+
+
+@dataclass
+class DataSource:
+    """What one choice of the `data` group gives. `splits` holds `train`, `val`, `test` and any further evaluation set."""
+
+    splits: Mapping[str, Samples]
+    modalities: Sequence[str]
+    classes: Sequence[str] = ()
+    fingerprint: str = ""
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+
+class Encoder(Protocol):
+    """One modality in, `Encoded` out. `adapter_targets` are regular expressions of the Linear layers LoRA may wrap."""
+
+    modality: str
+    dim: int
+    adapter_targets: str
+
+    def prepare(self, values: Sequence[Any]) -> Prepared:
+        """Turn raw values into tensors: size, statistics or tokenizer are the encoder's own. Runs in loader workers."""
+        ...
+
+    def __call__(self, prepared: Prepared) -> Encoded: ...
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """The sizes that a head needs: `dims` of each modality's encoding, of the fused one, and what there is to predict."""
+
+    dims: Mapping[str, int]
+    fused_dim: int | None
+    vocab_size: int | None = None
+    mask_token_id: int | None = None
+    image_size: int | None = None
+    grid: tuple[int, int] | None = None
+    num_classes: int = 0
+    teacher_dims: Mapping[str, int] = field(default_factory=dict)
+
+
+class Terms(NamedTuple):
+    """What an objective returns: named scalar losses, and named scalar numbers that are only looked at."""
+
+    losses: dict[str, Tensor]
+    metrics: dict[str, Tensor] = {}
+
+
+class Views(Protocol):
+    """What a step offers its objectives. The clean view is encoded once, whoever asks."""
+
+    batch: Batch
+
+    def encoded(self) -> dict[str, Encoded]:
+        """Return the clean encoding of every modality."""
+        ...
+
+    def fused(self) -> Encoded:
+        """Return the fusion of the clean view."""
+        ...
+
+    def encode(self, modality: str, prepared: Prepared) -> Encoded:
+        """Encode a changed (masked) input of one modality."""
+        ...
+
+    def fuse(self, encoded: dict[str, Encoded]) -> Encoded:
+        """Fuse other pairs than the batch's own."""
+        ...
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Return the rows of all processes, own rows with gradient; in one process the tensor itself."""
+        ...
+
+    def teacher(self) -> dict[str, Tensor]:
+        """Return the frozen teacher's embedding (B, D) of every modality."""
+        ...
+
+    def generator(self, name: str) -> torch.Generator:
+        """Return randomness that depends on seed, step and `name` alone."""
+        ...

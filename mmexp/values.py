@@ -1,0 +1,66 @@
+"""Does a value fit an annotation? Annotations are source text, so that nothing needs to be imported."""
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "int": ("a whole number", _whole),
+    "PositiveInt": ("a whole number above 0", lambda v: _whole(v) and v > 0),
+    "NonNegativeInt": ("a whole number, 0 or more", lambda v: _whole(v) and v >= 0),
+    "float": ("a number", _number),
+    "PositiveFloat": ("a number above 0", lambda v: _number(v) and v > 0),
+    "NonNegativeFloat": ("a number, 0 or more", lambda v: _number(v) and v >= 0),
+    "Fraction": ("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
+    "bool": ("true or false", lambda v: isinstance(v, bool)),
+    "str": ("text", lambda v: isinstance(v, str)),
+    "None": ("null", lambda v: v is None),
+    "list": ("a list", lambda v: isinstance(v, list)),
+    "Sequence": ("a list", lambda v: isinstance(v, list)),
+    "tuple": ("a list", lambda v: isinstance(v, list)),
+    "dict": ("a mapping", lambda v: isinstance(v, dict)),
+    "Mapping": ("a mapping", lambda v: isinstance(v, dict)),
+}
+
+
+def expected(value: Any, annotation: str) -> str | None:
+    """Return None where `value` fits `annotation`, else what would fit, in words. An unknown annotation fits all."""
+    if not annotation:
+        return None
+    wanted = [_expected(value, part) for part in _alternatives(ast.parse(annotation, mode="eval").body)]
+    return None if None in wanted else " or ".join(dict.fromkeys(w for w in wanted if w))
+
+
+def _alternatives(node: ast.expr) -> list[ast.expr]:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return [*_alternatives(node.left), *_alternatives(node.right)]
+    return [node]
+
+
+def _expected(value: Any, node: ast.expr) -> str | None:
+    if isinstance(node, ast.Subscript):
+        return _expected_of_generic(value, ast.unparse(node.value), node.slice)
+    words, fits = _KINDS.get(ast.unparse(node), ("", lambda _: True))
+    return None if fits(value) else words
+
+
+def _expected_of_generic(value: Any, name: str, inner: ast.expr) -> str | None:
+    if name == "Literal":
+        choices = [ast.literal_eval(e) for e in (inner.elts if isinstance(inner, ast.Tuple) else [inner])]
+        return None if value in choices else f"one of {', '.join(map(str, choices))}"
+    words, fits = _KINDS.get(name, ("", lambda _: True))
+    if not fits(value):
+        return words
+    if name in ("list", "Sequence") and isinstance(value, list):
+        wrong = [expected(item, ast.unparse(inner)) for item in value]
+        return next((f"a list, each item {w}" for w in wrong if w), None)
+    return None

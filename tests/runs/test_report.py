@@ -1,0 +1,225 @@
+"""The page about a run and the tables that close runs and sweeps."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from mmexp.runs.report import Attention, Confusion, Gallery, Query, Retrieved, write_report
+from mmexp.runs.table import closing_table, read_numbers, sweep_table
+
+METRICS = {
+    **{
+        f"test/{way}_r{k}": v
+        for way in ("text_to_image", "image_to_text")
+        for k, v in ((1, 0.06), (5, 0.2), (10, 0.31))
+    },
+    **{f"test/{way}_r{k}_chance": k / 600 for way in ("text_to_image", "image_to_text") for k in (1, 5, 10)},
+    **{f"start/test/{way}_r{k}": k / 590 for way in ("text_to_image", "image_to_text") for k in (1, 5, 10)},
+    "test/text_to_image_median_rank": 24.0,
+    "start/test/text_to_image_median_rank": 301.5,
+    "test/candidates": 600.0,
+    "test/matching_accuracy": 0.84,
+    "test/matching_accuracy_chance": 0.5,
+    "test/loss": 1.2345,
+    "start/test/loss": 4.6,
+    "val/loss": 1.31,
+    "val/text_to_image_r10": 0.29,
+}
+RUN = {
+    "status": "completed",
+    "command": "mmexp train fusion=xattn",
+    "seed": 3,
+    "parents": ["outputs/runs/first"],
+    "parameters": {"total": 1_234_567, "trainable": 45_678},
+    "steps": 400,
+    "samples_seen": 25600,
+    "samples_per_second": 812.4,
+    "train_seconds": 31.5,
+    "wall_seconds": 150.0,
+    "peak_memory_bytes": 1.5 * 2**30,
+    "versions": {"python": "3.11.9", "torch": "2.7.0"},
+    "hardware": {"machine": "x86_64", "cores": 4, "gpus": []},
+    "git": {"commit": "0123456789abcdef", "dirty": True},
+    "error": None,
+}
+CONFIG = """name: tiny
+choices:
+  encoder/image: vit_tiny
+  encoder/text: small
+  fusion: xattn
+  objective: [contrastive, matching]
+"""
+VOID = {"meta", "img", "link", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Collects elements and text, and fails on an element that is closed out of turn."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def history(steps: int = 400) -> str:
+    """Return a `metrics.csv` with a row a step of training and, every tenth, one of validation."""
+    rows = ["epoch,lr,step,train/loss,train/loss_contrastive,val/loss,val/text_to_image_r1,val/text_to_image_r10"]
+    for step in range(0, steps, 5):
+        loss = 1 + 3 * np.exp(-step / 120) + 0.15 * np.sin(step)
+        rows.append(f"0,0.001,{step},{loss},{loss * 0.8},,,")
+        if step % 40 == 0:
+            rows.append(f"0,,{step},,,{loss + 0.1},{0.06 * step / 400},{0.3 * step / 400}")
+    return "\n".join(rows) + "\n"
+
+
+def picture(colour: int) -> Image.Image:
+    """Return a picture larger than the page shows it."""
+    ramp = np.linspace(0, 255, 160, dtype=np.uint8)
+    planes = [np.broadcast_to(ramp, (160, 160)), np.broadcast_to(ramp[:, None], (160, 160))]
+    return Image.fromarray(np.stack([*planes, np.full((160, 160), colour * 37 % 256, np.uint8)], -1))
+
+
+def gallery() -> Gallery:
+    """Return a gallery of every kind of picture, with a caption that tries to be a script."""
+    found = [Retrieved(picture(i), f"caption {i}", 0.5 - i / 20, i == 1) for i in range(5)]
+    texts = [Retrieved(None, "<script>alert('hi')</script>" if i else "a red ramp", 0.4, i == 0) for i in range(3)]
+    retrieval = {
+        "Text → image": [Query(None, "a ramp that goes <b>red</b>", found)] * 2,
+        "Image → text": [Query(picture(5), "", texts)],
+    }
+    confusion = Confusion(["cat", "dog & co", "<i>owl</i>"], np.array([[8, 2, 0], [1, 9, 0], [0, 0, 0]]))
+    return Gallery(retrieval, confusion, [Attention(picture(2), np.eye(7), "ramp")])
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Return the directory of a run that has ended."""
+    (tmp_path / "run.json").write_text(json.dumps(RUN))
+    (tmp_path / "metrics.json").write_text(json.dumps(METRICS))
+    (tmp_path / "metrics.csv").write_text(history())
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+def test_page_is_whole_and_needs_nothing_else(directory: Path) -> None:
+    path = write_report(directory, gallery())
+    text = path.read_text()
+    page = Page(text)
+    assert path == directory / "report.html" and not page.open
+    assert sorted(p.name for p in directory.iterdir() if p.name.startswith(".")) == []
+    assert not re.search(r"https?:|url\((?!#)|@import", text)
+    tags = [tag for tag, _ in page.elements]
+    assert not {"script", "link", "iframe"} & set(tags)
+    links = [v for _, attrs in page.elements for k, v in attrs.items() if k in ("src", "href", "xlink:href")]
+    assert links and all(link.startswith(("data:image/", "#")) for link in links)
+
+
+def test_user_text_is_escaped(directory: Path) -> None:
+    text = write_report(directory, gallery()).read_text()
+    assert "<script" not in text and "&lt;script&gt;" in text
+    assert "<b>red" not in text and "<i>owl" not in text and "dog &amp; co" in text
+
+
+def test_right_answers_are_marked_by_more_than_colour(directory: Path) -> None:
+    page = Page(write_report(directory, gallery()).read_text())
+    answers = [attrs for _, attrs in page.elements if str(attrs.get("class")).startswith("answer") and "title" in attrs]
+    right = [attrs for attrs in answers if "right" in attrs["class"].split()]
+    assert (len(answers), len(right)) == (13, 3)
+    assert page.text.count("✓") == 3
+    assert all(attrs["aria-label"].startswith("right, score") for attrs in right)
+    assert sum(attrs["aria-label"].startswith("wrong, score") for attrs in answers) == 10
+
+
+def test_numbers_are_told_in_words_and_times_chance(directory: Path) -> None:
+    text = " ".join(Page(write_report(directory, gallery()).read_text()).text.split())
+    for part in ("text → image R@10", "31.0 %", "18.6×  chance".replace("  ", " "), "600 candidates", "median rank"):
+        assert part in text
+    for part in ("1,234,567, 45,678 trained", "1.50 GiB", "vit_tiny", "contrastive + matching", "uncommitted"):
+        assert part in text
+
+
+def test_every_loss_and_recall_has_a_curve(directory: Path) -> None:
+    page = Page(write_report(directory, Gallery({})).read_text())
+    labels = [attrs.get("aria-label") for tag, attrs in page.elements if tag == "figure"]
+    assert labels == [f"{t} against step" for t in ("loss", "loss, contrastive", "text → image, recall (val)")]
+    assert not page.open
+
+
+def test_pictures_are_small(directory: Path) -> None:
+    import base64
+    import io
+
+    text = write_report(directory, gallery()).read_text()
+    found = re.findall(r"data:image/webp;base64,([^\"]+)", text)
+    assert {Image.open(io.BytesIO(base64.b64decode(one))).size for one in found} == {(96, 96)}
+
+
+def test_failed_run_without_numbers_has_a_page(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"status": "failed", "error": "no <memory>"}))
+    text = write_report(tmp_path, Gallery({})).read_text()
+    assert "no &lt;memory&gt;" in text and not Page(text).open
+
+
+def printed(table: Table, width: int = 140) -> str:
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(table)
+    return console.export_text()
+
+
+def test_closing_table() -> None:
+    text = printed(closing_table(METRICS))
+    assert "1.7 → 31.0" in text and "18.6× chance" in text and "4.6 → 1.234" in text
+    assert text.index("test") < text.index("val")
+    assert closing_table({}).row_count == 0
+
+
+def test_sweep_table_shows_what_differs_and_why_a_run_failed() -> None:
+    rows = [
+        {
+            "number": 0,
+            "choices": {"fusion": "none", "data": "emoji"},
+            "status": "completed",
+            "metrics": METRICS,
+            "seconds": 9.0,
+        },
+        {
+            "number": 1,
+            "choices": {"fusion": "xattn", "data": "emoji"},
+            "status": "failed",
+            "error": "[bold]no room\nmore",
+        },
+    ]
+    text = printed(sweep_table(rows))
+    assert "xattn" in text and "emoji" not in text
+    assert "31.0 %" in text and "[bold]no room" in text and "more" not in text
+    assert "error" not in printed(sweep_table(rows[:1]))
+    assert sweep_table([]).row_count == 0
+
+
+def test_numbers_join_start_final_and_chance() -> None:
+    number = read_numbers({"test/x/a_to_b_r1": 0.5, "start/test/x/a_to_b_r1": 0.1, "test/x/a_to_b_r1_chance": 0.1})[0]
+    assert (number.split, number.words, number.start, number.ratio) == ("test/x", "a → b R@1", 0.1, 5.0)
