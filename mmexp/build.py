@@ -193,7 +193,7 @@ def teacher(config: Config) -> Teacher | None:
 
 def task(config: Config, assembled: Assembled, total_steps: int, teaching: Teacher | None) -> Task:
     """Return the LightningModule."""
-    more = {"teacher": teaching} if teaching else {}
+    more: dict[str, Any] = {"teacher": teaching} if teaching else {}
     return make(
         config["task"],
         assembled.model,

@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def prepare(request: Request) -> Experiment:
     encoders: Any = assembled.model.encoders
     teachers: Any = teacher.model.encoders if teacher else None
     train = train_loader(source.splits["train"], encoders, loading, config["seed"], teachers)
-    budget = build.make(config["budget"])
+    budget: Any = build.make(config["budget"])
     steps = budget.total_steps(loading.batch_size, len(source.splits["train"]), 1.0)
     task = build.task(config, assembled, steps, teacher)
     if budget.flops:
@@ -140,7 +141,7 @@ def make_trainer(
     return L.Trainer(
         **hardware,
         max_steps=task.total_steps,
-        max_time={"seconds": seconds} if seconds else None,
+        max_time=timedelta(seconds=seconds) if seconds else None,
         val_check_interval=max(1, task.total_steps // validations),
         check_val_every_n_epoch=None,
         callbacks=[
@@ -244,7 +245,7 @@ def _facts(request: Request, experiment: Experiment) -> dict[str, Any]:
 
 def _measured(experiment: Experiment) -> dict[str, Any]:
     stopwatch, steps = experiment.stopwatch, experiment.trainer.global_step
-    text: Any = experiment.task.model.encoders["text"] if "text" in experiment.task.model.encoders else None
+    text = dict(experiment.task.model.encoders.items()).get("text")
     return {
         "steps": steps,
         "samples_seen": steps * stopwatch.batch_size,

@@ -13,8 +13,8 @@ class Model(nn.Module):
 
     def __init__(self, encoders: Mapping[str, nn.Module], fusion: nn.Module):
         super().__init__()
-        self.encoders = nn.ModuleDict({name: encoders[name] for name in sorted(encoders)})
-        self.fusion = fusion
+        self.encoders: Any = nn.ModuleDict({name: encoders[name] for name in sorted(encoders)})
+        self.fusion: Any = fusion
 
     def encode(self, batch: Batch) -> dict[str, Encoded]:
         """Return the `Encoded` of every modality that the batch holds."""
@@ -30,8 +30,8 @@ class Model(nn.Module):
 
     def shape(self, num_classes: int = 0, teacher_dims: Mapping[str, int] | None = None) -> ModelShape:
         """Return the sizes that objectives build their heads from."""
-        image: Any = self.encoders["image"] if "image" in self.encoders else None
-        text: Any = self.encoders["text"] if "text" in self.encoders else None
+        towers = dict(self.encoders.items())
+        image, text = towers.get("image"), towers.get("text")
         return ModelShape(
             dims={name: encoder.dim for name, encoder in self.encoders.items()},
             fused_dim=self.fusion.dim,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -41,7 +42,9 @@ class Samples(Protocol):
     concepts: np.ndarray
     labels: np.ndarray
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        ...
 
     def read(self, row: int, modality: str, rng: np.random.Generator | None = None) -> Any:
         """Return the raw value: `image` a PIL picture in RGB, `text` a string. `rng` varies the text in training."""
@@ -74,7 +77,9 @@ class Encoder(Protocol):
         """Turn raw values into tensors: size, statistics or tokenizer are the encoder's own. Runs in loader workers."""
         ...
 
-    def __call__(self, prepared: Prepared) -> Encoded: ...
+    def __call__(self, prepared: Prepared) -> Encoded:
+        """Encode a prepared batch."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ class Terms(NamedTuple):
     """What an objective returns: named scalar losses, and named scalar numbers that are only looked at."""
 
     losses: dict[str, Tensor]
-    metrics: dict[str, Tensor] = {}
+    metrics: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class Views(Protocol):

@@ -6,7 +6,7 @@ from torch import nn
 
 from mmexp.adapters.parts import parts
 from mmexp.errors import RequestError
-from mmexp.types import Fraction, PositiveFloat, PositiveInt
+from mmexp.types import Fraction, PositiveInt
 
 
 class Lora:
@@ -21,7 +21,7 @@ class Lora:
     def __init__(
         self,
         rank: PositiveInt = 8,
-        alpha: PositiveFloat = 16,
+        alpha: PositiveInt = 16,
         dropout: Fraction = 0.0,
         targets: str | None = None,
     ):

@@ -68,7 +68,7 @@ def _restore_command(hydra: Any, directory: Path) -> None:
     sources = [source for source in hydra.runtime.config_sources if source.provider == "command-line"]
     for source in sources:
         sys.argv += ["--config-dir", source.path]
-    whole = HydraConfig.instance().cfg
+    whole: Any = HydraConfig.instance().cfg
     OmegaConf.set_readonly(whole, False)
     with open_dict(whole):
         whole.hydra.run.dir = str(directory)

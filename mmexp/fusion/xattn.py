@@ -1,6 +1,7 @@
 """Cross-attention: the tokens of each modality look at the tokens of all others."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ class CrossAttentionFusion(nn.Module):
         super().__init__()
         self.dim = dim
         self.project = nn.ModuleDict({name: nn.Linear(dims[name], dim) for name in sorted(dims)})
-        self.blocks = nn.ModuleList(
+        self.blocks: Any = nn.ModuleList(
             nn.ModuleDict({name: CrossAttention(dim, heads) for name in sorted(dims)}) for _ in range(depth)
         )
         self.norm = nn.LayerNorm(dim * len(dims))

@@ -23,6 +23,7 @@ class Classify(nn.Module):
         return self.head(encoded.pooled)
 
     def forward(self, views: Views) -> Terms:
+        """Return the cross-entropy and the accuracy."""
         encoded = views.fused() if self.on == "fused" else views.encoded()[self.on]
         logits, label = self.classify(encoded).float(), views.batch["label"]
         # Summed and divided here: the mean of no rows would be NaN.

@@ -43,6 +43,7 @@ class Contrastive(nn.Module):
         return {name: F.normalize(self.heads[name](e.pooled), dim=-1) for name, e in encoded.items()}
 
     def forward(self, views: Views) -> Terms:
+        """Return the loss over every pair of modalities, and the temperature."""
         embedded = self.embed(views.encoded())
         concept = views.batch["concept"]
         positive = concept[:, None] == views.gather(concept)[None]

@@ -33,6 +33,7 @@ class Distill(nn.Module):
         return {name: F.normalize(self.heads[name](e.pooled), dim=-1) for name, e in encoded.items()}
 
     def forward(self, views: Views) -> Terms:
+        """Return the distance to the teacher, each part by its name."""
         student, teacher = self.embed(views.encoded()), views.teacher()
         losses = {}
         if self.embedding:

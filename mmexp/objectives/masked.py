@@ -1,4 +1,4 @@
-"""Masked modelling: hidden words are named again (BERT, arXiv:1810.04805), hidden patches drawn again (SimMIM, arXiv:2111.09886)."""
+"""Masked modelling: hidden words named again (BERT, arXiv:1810.04805), hidden patches drawn again (SimMIM, arXiv:2111.09886)."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,9 @@ from torch.nn import functional as F
 from mmexp.types import Fraction, ModelShape, Prepared, Terms, Views
 
 
-def hide_words(text: Prepared, ratio: float, mask_id: int, vocab_size: int, generator: torch.Generator):
+def hide_words(
+    text: Prepared, ratio: float, mask_id: int, vocab_size: int, generator: torch.Generator
+) -> tuple[Prepared, Tensor]:
     """Return `text` with words hidden and the places (B, N) where; of them 80 % become the mask word, 10 % a random one.
 
     The first and the last real token stay: they are the tokenizer's own marks.
@@ -32,7 +34,9 @@ def to_patches(pixels: Tensor, grid: tuple[int, int]) -> Tensor:
     return cells.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows * columns, -1)
 
 
-def hide_patches(pixels: Tensor, grid: tuple[int, int], ratio: float, generator: torch.Generator):
+def hide_patches(
+    pixels: Tensor, grid: tuple[int, int], ratio: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Return pixels (B, C, H, W) with a share of the grid's cells painted in the batch's mean colour, and which (B, cells)."""
     rows, columns = grid
     cells = rows * columns
@@ -56,10 +60,12 @@ class Masked(nn.Module):
         if self.words:
             self.word_head = nn.Linear(shape.dims["text"], shape.vocab_size or 0)
         if self.patches:
-            assert shape.image_size and shape.grid
+            assert shape.image_size
+            assert shape.grid
             self.patch_head = nn.Linear(shape.dims["image"], 3 * shape.image_size**2 // (shape.grid[0] * shape.grid[1]))
 
     def forward(self, views: Views) -> Terms:
+        """Return a loss for each kind of masking."""
         losses = {}
         if self.words and "text" in views.batch:
             losses["masked_words"] = self._words(views)

@@ -36,6 +36,7 @@ class Matching(nn.Module):
         return self.head(fused.pooled).squeeze(-1)
 
     def forward(self, views: Views) -> Terms:
+        """Return the loss over true and false pairs, and how many were told apart."""
         encoded, concept = views.encoded(), views.batch["concept"]
         generator = views.generator("matching")
         logits, targets = [self.score(views.fused())], [torch.ones(len(concept), device=concept.device)]

@@ -121,7 +121,7 @@ def _choices(choices: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _tiles(numbers: list[Number], most: int = 4) -> list[dict[str, Any]]:
-    """Return the headline numbers of the first (most telling) split: R@10 by direction with R@1 beside, then the rest."""
+    """Return the headline numbers of the most telling split: R@10 by direction with R@1 beside, then the rest."""
     of_split = [n for n in numbers if n.split == numbers[0].split and n.final is not None]
     by_name = {n.metric: n for n in of_split}
     heads = [n for n in of_split if n.metric.endswith("_r10")]

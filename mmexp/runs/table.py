@@ -182,7 +182,7 @@ def _choice(value: Any) -> str:
 
 
 def _place(metric: str) -> tuple[int, str, int, str]:
-    """Return the place of a metric in a table: retrieval by direction and k, then shares, then the rest, then losses."""
+    """Return the place of a metric in a table: retrieval by direction and k, shares, the rest, losses."""
     if found := _RECALL.match(metric):
         query, key, what = found.groups()
         return (0, f"{query != 'text'} {query} {key}", int(what[1:]) if what[1:].isdigit() else 1000, "")

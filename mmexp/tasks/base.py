@@ -1,7 +1,6 @@
 """The task on which all others stand: a step, the weighted sum of named losses, logging, the optimizer."""
 
 from collections.abc import Callable, Mapping
-
 from typing import Any
 
 import lightning as L
@@ -30,7 +29,7 @@ class Task(L.LightningModule):
     ):
         super().__init__()
         self.model = model
-        self.objectives = nn.ModuleDict(objectives)
+        self.objectives: Any = nn.ModuleDict(objectives)
         self.weights = dict(weights)
         self.optimizer_factory, self.schedule_factory = optimizer, schedule
         self.seed, self.total_steps, self.log_every_steps = seed, total_steps, log_every_steps
@@ -113,7 +112,8 @@ class Task(L.LightningModule):
         """Return the rows of all processes; gradients flow to every process's own rows."""
         if self._trainer is None or self.trainer.world_size == 1:
             return tensor
-        return self.all_gather(tensor, sync_grads=tensor.requires_grad).flatten(0, 1)
+        gathered: Any = self.all_gather(tensor, sync_grads=tensor.requires_grad)
+        return gathered.flatten(0, 1)
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer over what is trained, and the schedule that ends with the budget."""

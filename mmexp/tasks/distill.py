@@ -20,7 +20,7 @@ class DistillTask(Task):
         self._teacher = [teacher.eval().requires_grad_(False)]
 
     @torch.no_grad()
-    def teach(self, batch: Batch) -> dict[str, Tensor]:  # type: ignore[override]
+    def teach(self, batch: Batch) -> dict[str, Tensor]:
         """Return what the teacher says of this batch."""
         return self._teacher[0](batch["teacher"])
 

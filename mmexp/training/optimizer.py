@@ -28,7 +28,7 @@ def adamw(
     betas: tuple[float, float] = (0.9, 0.98),
 ) -> optim.Optimizer:
     """AdamW (arXiv:1711.05101), fused."""
-    return optim.AdamW(_groups(parameters, weight_decay), lr=lr, betas=tuple(betas), fused=True)
+    return optim.AdamW(_groups(parameters, weight_decay), lr=lr, betas=(betas[0], betas[1]), fused=True)
 
 
 def adam(
@@ -39,7 +39,7 @@ def adam(
     betas: tuple[float, float] = (0.9, 0.999),
 ) -> optim.Optimizer:
     """Adam (arXiv:1412.6980), fused."""
-    return optim.Adam(_groups(parameters, weight_decay), lr=lr, betas=tuple(betas), fused=True)
+    return optim.Adam(_groups(parameters, weight_decay), lr=lr, betas=(betas[0], betas[1]), fused=True)
 
 
 def sgd(

@@ -1,5 +1,7 @@
 """The page about a run and the tables that close runs and sweeps."""
 
+import base64
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -14,14 +16,11 @@ from rich.table import Table
 from mmexp.runs.report import Attention, Confusion, Gallery, Query, Retrieved, write_report
 from mmexp.runs.table import closing_table, read_numbers, sweep_table
 
+WAYS = ("text_to_image", "image_to_text")
 METRICS = {
-    **{
-        f"test/{way}_r{k}": v
-        for way in ("text_to_image", "image_to_text")
-        for k, v in ((1, 0.06), (5, 0.2), (10, 0.31))
-    },
-    **{f"test/{way}_r{k}_chance": k / 600 for way in ("text_to_image", "image_to_text") for k in (1, 5, 10)},
-    **{f"start/test/{way}_r{k}": k / 590 for way in ("text_to_image", "image_to_text") for k in (1, 5, 10)},
+    **{f"test/{way}_r{k}": value for way in WAYS for k, value in ((1, 0.06), (5, 0.2), (10, 0.31))},
+    **{f"test/{way}_r{k}_chance": k / 600 for way in WAYS for k in (1, 5, 10)},
+    **{f"start/test/{way}_r{k}": k / 590 for way in WAYS for k in (1, 5, 10)},
     "test/text_to_image_median_rank": 24.0,
     "start/test/text_to_image_median_rank": 301.5,
     "test/candidates": 600.0,
@@ -156,7 +155,7 @@ def test_right_answers_are_marked_by_more_than_colour(directory: Path) -> None:
 
 def test_numbers_are_told_in_words_and_times_chance(directory: Path) -> None:
     text = " ".join(Page(write_report(directory, gallery()).read_text()).text.split())
-    for part in ("text → image R@10", "31.0 %", "18.6×  chance".replace("  ", " "), "600 candidates", "median rank"):
+    for part in ("text → image R@10", "31.0 %", "18.6× chance", "600 candidates", "median rank"):
         assert part in text
     for part in ("1,234,567, 45,678 trained", "1.50 GiB", "vit_tiny", "contrastive + matching", "uncommitted"):
         assert part in text
@@ -170,9 +169,6 @@ def test_every_loss_and_recall_has_a_curve(directory: Path) -> None:
 
 
 def test_pictures_are_small(directory: Path) -> None:
-    import base64
-    import io
-
     text = write_report(directory, gallery()).read_text()
     found = re.findall(r"data:image/webp;base64,([^\"]+)", text)
     assert {Image.open(io.BytesIO(base64.b64decode(one))).size for one in found} == {(96, 96)}
@@ -185,38 +181,30 @@ def test_failed_run_without_numbers_has_a_page(tmp_path: Path) -> None:
 
 
 def printed(table: Table, width: int = 140) -> str:
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(table)
-    return console.export_text()
+    """Return what a terminal of `width` columns shows."""
+    out = io.StringIO()
+    Console(width=width, file=out).print(table)
+    return out.getvalue()
 
 
 def test_closing_table() -> None:
     text = printed(closing_table(METRICS))
-    assert "1.7 → 31.0" in text and "18.6× chance" in text and "4.6 → 1.234" in text
+    assert "1.7 → 31.0" in text and "18.6×" in text and "as chance" in text and "4.6 → 1.234" in text
     assert text.index("test") < text.index("val")
     assert closing_table({}).row_count == 0
 
 
 def test_sweep_table_shows_what_differs_and_why_a_run_failed() -> None:
+    good = {"status": "completed", "metrics": METRICS, "seconds": 9.0}
+    bad = {"status": "failed", "error": "[bold]no room\nmore"}
     rows = [
-        {
-            "number": 0,
-            "choices": {"fusion": "none", "data": "emoji"},
-            "status": "completed",
-            "metrics": METRICS,
-            "seconds": 9.0,
-        },
-        {
-            "number": 1,
-            "choices": {"fusion": "xattn", "data": "emoji"},
-            "status": "failed",
-            "error": "[bold]no room\nmore",
-        },
+        {"number": 0, "choices": {"fusion": "none", "data": "emoji"}, **good},
+        {"number": 1, "choices": {"fusion": "xattn", "data": "emoji"}, **bad},
     ]
     text = printed(sweep_table(rows))
     assert "xattn" in text and "emoji" not in text
-    assert "31.0 %" in text and "[bold]no room" in text and "more" not in text
-    assert "error" not in printed(sweep_table(rows[:1]))
+    assert "R@10 %" in text and "31.0" in text and "1: [bold]no room" in text and "more" not in text
+    assert "no room" not in printed(sweep_table(rows[:1]))
     assert sweep_table([]).row_count == 0
 
 
