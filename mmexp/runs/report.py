@@ -82,7 +82,7 @@ def write_report(directory: Path, gallery: Gallery) -> Path:
     numbers = read_numbers(metrics)
     page = _template().render(
         name=str(config.get("name") or run.get("name") or directory.name),
-        choices=_choices(config.get("choices") or {}),
+        choices=_choices(config.get("choices") or run.get("choices") or {}),
         run=run,
         tiles=_tiles(numbers),
         splits=_by_split(numbers, metrics),
@@ -183,9 +183,9 @@ def _curve(title: str, lines: Lines) -> dict[str, Any]:
     import matplotlib
     from matplotlib.figure import Figure
 
-    ink = dict.fromkeys(("xtick.color", "ytick.color", "axes.labelcolor"), _INK)
+    ink: Any = dict.fromkeys(("xtick.color", "ytick.color", "axes.labelcolor"), _INK)
     # Ids are shared by all SVG of a page: without a salt of its own one chart would clip and mark as another does.
-    plain = {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 10, "text.parse_math": False}
+    plain: Any = {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 10, "text.parse_math": False}
     names = sorted(lines, key=lambda name: (name != "train", len(name), name))[:_LINES]
     with matplotlib.rc_context(ink | plain):
         figure = Figure(figsize=(4.4, 2.5), layout="constrained")

@@ -71,7 +71,7 @@ def shown(metric: str, value: float | None, unit: bool = True) -> str:
     if value is None or not math.isfinite(value):
         return "–" if value is None else str(value)
     if _SHARE.search(metric):
-        return f"{100 * value:.1f}" + (" %" if unit else "")
+        return f"{100 * value:.1f}" + ("\N{NO-BREAK SPACE}%" if unit else "")
     return f"{value:,.0f}" if value == int(value) and abs(value) >= 1 else f"{value:.4g}"
 
 
@@ -100,10 +100,11 @@ def closing_table(metrics: dict[str, float]) -> Table:
 def sweep_table(rows: list[dict]) -> Table:
     """Return the table that ends a sweep, a row a run.
 
-    A row has `number`, `choices` (from group or key to what was chosen), `status`, and where the run got that far
-    `metrics` (flat), `seconds` and `error`. Of the choices only those that differ between the runs are shown.
+    A row has `number`, `status`, `choices` (from group or key to what was chosen) and `overrides`, and where
+    the run got that far `metrics` (flat), `seconds` (else `wall_seconds`) and `error`. Of the choices only those that
+    differ between the runs are shown.
     """
-    choices = _differing([row.get("choices") or {} for row in rows])
+    choices = _differing([_choices(row) for row in rows])
     metrics = _main_metrics([row.get("metrics") or {} for row in rows])
     table = _empty_table()
     table.add_column("#", justify="right", style="dim", no_wrap=True)
@@ -124,9 +125,13 @@ def sweep_table(rows: list[dict]) -> Table:
 
 def _sweep_cells(row: dict, choices: Sequence[str], best: dict[str, float | None]) -> Iterable[Text]:
     """Return the cells of one run; the best value of every metric is bold."""
-    status, seconds, values = str(row.get("status", "")), row.get("seconds"), row.get("metrics") or {}
+    status, seconds, values = (
+        str(row.get("status", "")),
+        row.get("seconds", row.get("wall_seconds")),
+        row.get("metrics") or {},
+    )
     yield Text(str(row.get("number", "")))
-    yield from (Text(_choice((row.get("choices") or {}).get(name))) for name in choices)
+    yield from (Text(_choice(_choices(row).get(name))) for name in choices)
     yield Text(status, style=_STATUS.get(status, ""))
     for name, top in best.items():
         value = values.get(name)
@@ -169,6 +174,12 @@ def _best(name: str, rows: list[dict]) -> float | None:
     if len(values) < 2:
         return None
     return min(values) if "loss" in name.rpartition("/")[2] else max(values)
+
+
+def _choices(row: dict) -> dict[str, Any]:
+    """Return what was chosen for a run, and what else its overrides set, such as the seed."""
+    pairs = (str(override).lstrip("+").partition("=") for override in row.get("overrides") or [])
+    return {name: value for name, _, value in pairs} | (row.get("choices") or {})
 
 
 def _differing(choices: list[dict[str, Any]]) -> list[str]:

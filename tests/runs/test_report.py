@@ -208,6 +208,20 @@ def test_sweep_table_shows_what_differs_and_why_a_run_failed() -> None:
     assert sweep_table([]).row_count == 0
 
 
+def test_sweep_table_reads_a_run_record() -> None:
+    rows = [
+        {
+            "number": str(n),
+            "overrides": [f"+seed={n}", "fusion=none"],
+            "choices": {"fusion": "none"},
+            "wall_seconds": 7.0,
+        }
+        for n in (41, 42)
+    ]
+    text = printed(sweep_table(rows))
+    assert "seed" in text and "42" in text and "7" in text and "fusion" not in text
+
+
 def test_numbers_join_start_final_and_chance() -> None:
     number = read_numbers({"test/x/a_to_b_r1": 0.5, "start/test/x/a_to_b_r1": 0.1, "test/x/a_to_b_r1_chance": 0.1})[0]
     assert (number.split, number.words, number.start, number.ratio) == ("test/x", "a → b R@1", 0.1, 5.0)

@@ -1,0 +1,83 @@
+"""What each adapter leaves open, that the rest stays bit-equal, and that merging changes nothing."""
+
+import copy
+
+import pytest
+import torch
+from stand_ins import TinyImage, TinyText, batch_of, views_of
+
+from mmexp.adapters.frozen import Frozen
+from mmexp.adapters.full import Full
+from mmexp.adapters.lora import Lora
+from mmexp.errors import RequestError
+from mmexp.fusion.xattn import CrossAttentionFusion
+from mmexp.model import Model
+from mmexp.objectives.contrastive import Contrastive
+from mmexp.objectives.matching import Matching
+
+
+def make():
+    torch.manual_seed(0)
+    return Model(
+        {"image": TinyImage(), "text": TinyText()}, CrossAttentionFusion({"image": 16, "text": 12}, dim=12, heads=3)
+    )
+
+
+def trained(model: Model, steps: int = 3) -> list[torch.nn.Module]:
+    objectives = [Contrastive(model.shape(), embed_dim=8), Matching(model.shape())]
+    parameters = [p for module in [model, *objectives] for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-2)
+    for step in range(steps):
+        views = views_of(model, batch_of(seed=step), step=step)
+        sum(loss for o in objectives for loss in o(views).losses.values()).backward()
+        optimizer.step()
+        if step < steps - 1:
+            optimizer.zero_grad()
+    return objectives
+
+
+@pytest.mark.parametrize("adapter", [Full(), Frozen(), Lora(rank=2)], ids=["full", "frozen", "lora"])
+@pytest.mark.parametrize("fresh", [set(), {"fusion"}], ids=["all loaded", "fresh fusion"])
+def test_trained_parameters_get_gradients_and_frozen_ones_stay_bit_equal(adapter, fresh):
+    model = make()
+    adapter.apply(model, fresh)
+    before = copy.deepcopy(model.state_dict())
+    trained(model)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name
+            assert not torch.equal(parameter, before[name]), name
+        else:
+            assert parameter.grad is None, name
+            assert torch.equal(parameter, before[name]), name
+    open_parts = {name for name, p in model.named_parameters() if p.requires_grad and name.startswith("fusion.")}
+    assert bool(open_parts) == (bool(fresh) or not isinstance(adapter, Frozen))
+
+
+def test_lora_starts_as_the_model_it_adapts():
+    model, batch = make(), batch_of()
+    before = model.fuse(model.encode(batch)).pooled
+    Lora(rank=2).apply(model, set())
+    assert torch.equal(model.fuse(model.encode(batch)).pooled, before)
+    a = model.encoders["image"].mix.lora_A["default"].weight
+    b = model.encoders["image"].mix.lora_B["default"].weight
+    assert a.std() > 0
+    assert torch.count_nonzero(b) == 0
+
+
+def test_merging_changes_no_output_and_restores_the_names():
+    model, batch = make(), batch_of()
+    names = set(model.state_dict())
+    adapter = Lora(rank=2)
+    adapter.apply(model, set())
+    trained(model)
+    before = model.fuse(model.encode(batch)).pooled
+    adapter.merge(model)
+    assert set(model.state_dict()) == names
+    assert torch.allclose(model.fuse(model.encode(batch)).pooled, before, atol=1e-5)
+
+
+def test_targets_that_match_nothing_are_refused():
+    with pytest.raises(RequestError, match="'qkvv' matches no layer of encoders.image. Its layers are: patch, mix"):
+        Lora(targets="qkvv").apply(make(), set())

@@ -1,0 +1,133 @@
+"""Losses against independent implementations, and that each objective teaches every part that it uses."""
+
+from math import log
+
+import pytest
+import torch
+from stand_ins import TinyImage, TinyText, batch_of, views_of
+from torch.nn import functional as F
+
+from mmexp.fusion.concat import ConcatFusion
+from mmexp.model import Model
+from mmexp.objectives.classify import Classify
+from mmexp.objectives.contrastive import Contrastive, info_nce
+from mmexp.objectives.distill import Distill
+from mmexp.objectives.masked import Masked, hide_patches, hide_words, to_patches
+from mmexp.objectives.matching import Matching, hard_negatives
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    encoders = {"image": TinyImage(), "text": TinyText()}
+    return Model(encoders, ConcatFusion({"image": 16, "text": 12}, dim=8, hidden=8))
+
+
+def unit(rows: int, seed: int) -> torch.Tensor:
+    return F.normalize(torch.randn(rows, 16, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def test_contrastive_agrees_with_open_clip_in_value_and_gradient():
+    from open_clip.loss import ClipLoss
+
+    image, text = unit(12, 0).requires_grad_(), unit(12, 1).requires_grad_()
+    scale = torch.tensor(1 / 0.07)
+    theirs = ClipLoss()(image, text, scale)
+    positive = torch.eye(12, dtype=torch.bool)
+    ours = (info_nce(image, text, scale, positive) + info_nce(text, image, scale, positive)) / 2
+    assert abs(float(theirs - ours)) < 1e-6
+    for a, b in zip(torch.autograd.grad(theirs, (image, text)), torch.autograd.grad(ours, (image, text)), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_contrastive_of_uniform_similarities_is_the_logarithm_of_the_batch():
+    same = torch.ones(8, 4) / 2
+    assert info_nce(same, same, torch.tensor(10.0), torch.eye(8, dtype=torch.bool)).item() == pytest.approx(log(8))
+
+
+def test_several_positives_share_the_probability():
+    # With every key right, each has probability 1/B, whatever the order.
+    same = torch.ones(8, 4) / 2
+    every = torch.ones(8, 8, dtype=torch.bool)
+    assert info_nce(same, same, torch.tensor(10.0), every).item() == pytest.approx(log(8))
+    # Two rows of one concept: the second is right too, so a perfect split reaches log(2) and no more.
+    keys = torch.eye(2).repeat_interleave(2, 0)
+    positive = torch.block_diag(torch.ones(2, 2), torch.ones(2, 2)).bool()
+    assert info_nce(keys, keys, torch.tensor(100.0), positive).item() == pytest.approx(log(2), abs=1e-4)
+
+
+def test_hard_negatives_are_of_another_concept_and_alike():
+    pooled = torch.tensor([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0], [-1.0, 0.1]])
+    rows = hard_negatives(pooled, torch.tensor([0, 1, 2, 3]), 50.0, torch.Generator().manual_seed(0))
+    assert rows.tolist() == [1, 0, 3, 2]
+    alone = hard_negatives(pooled, torch.zeros(4, dtype=torch.long), 5.0, torch.Generator().manual_seed(0))
+    assert alone.tolist() == [0, 1, 2, 3]
+
+
+def test_hidden_words_leave_marks_and_padding_alone():
+    text = TinyText().prepare(["abcdef", "ab"])
+    changed, hidden = hide_words(text, 1.0, 1, 32, torch.Generator().manual_seed(0))
+    assert hidden.tolist() == [[False, *[True] * 6, False], [False, True, True, *[False] * 5]]
+    assert torch.equal(changed["ids"][~hidden], text["ids"][~hidden])
+
+
+def test_hidden_patches_are_whole_cells():
+    pixels = torch.rand(4, 3, 8, 8)
+    changed, hidden = hide_patches(pixels, (2, 2), 0.5, torch.Generator().manual_seed(0))
+    assert hidden.sum(1).tolist() == [2] * 4
+    differs = (to_patches(changed, (2, 2)) != to_patches(pixels, (2, 2))).any(-1)
+    assert torch.equal(differs, hidden)
+
+
+def test_patches_agree_with_unfold():
+    pixels = torch.rand(2, 3, 8, 8)
+    theirs = F.unfold(pixels, 4, stride=4).transpose(1, 2)
+    assert torch.equal(to_patches(pixels, (2, 2)), theirs)
+
+
+def test_matching_of_an_undecided_head_is_log_two(model):
+    objective = Matching(model.shape())
+    torch.nn.init.zeros_(objective.head.weight)
+    torch.nn.init.zeros_(objective.head.bias)
+    losses, _ = objective(views_of(model, batch_of()))
+    assert losses["matching"].item() == pytest.approx(log(2))
+
+
+def test_classify_agrees_with_cross_entropy_and_skips_rows_without_label(model):
+    objective, batch = Classify(model.shape(num_classes=3)), batch_of()
+    batch["label"][:4] = -1
+    losses, _ = objective(views_of(model, batch))
+    logits = objective.classify(model.fuse(model.encode(batch)))
+    assert torch.allclose(losses["classify"], F.cross_entropy(logits[4:], batch["label"][4:]))
+    batch["label"][:] = -1
+    assert objective(views_of(model, batch)).losses["classify"].item() == 0
+
+
+def test_a_student_that_is_its_teacher_has_nothing_to_learn(model):
+    objective = Distill(model.shape(teacher_dims={"image": 5, "text": 5}))
+    batch = batch_of()
+    losses, _ = objective(views_of(model, batch, lambda b: objective.embed(model.encode(b))))
+    assert losses["distill_embedding"].item() == pytest.approx(0, abs=1e-6)
+    assert losses["distill_logits"].item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "untaught"),
+    [
+        (lambda s: Contrastive(s), {"fusion"}),
+        (lambda s: Matching(s), set()),
+        (lambda s: Masked(s), {"fusion", "encoders.image.mix"}),
+        (lambda s: Classify(s), set()),
+        (lambda s: Distill(s), {"fusion"}),
+    ],
+    ids=["contrastive", "matching", "masked", "classify", "distill"],
+)
+def test_every_part_that_an_objective_uses_gets_a_gradient(model, make, untaught):
+    objective = make(model.shape(num_classes=3, teacher_dims={"image": 5, "text": 5}))
+    teach = lambda b: {name: unit(8, 3)[:, :5] for name in ("image", "text")}  # noqa: E731
+    views = views_of(model, batch_of(), teach)
+    sum(objective(views).losses.values()).backward()
+    for name, parameter in [*model.named_parameters(), *objective.named_parameters()]:
+        if not any(name.startswith(part) for part in untaught):
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name

@@ -1,0 +1,78 @@
+"""Small real parts for tests: encoders of a few parameters, and a step's views without a trainer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmexp.model import Model
+from mmexp.tasks.views import StepViews
+from mmexp.types import Encoded, Prepared
+
+
+class TinyImage(nn.Module):
+    modality = "image"
+    adapter_targets = r"patch|mix"
+
+    def __init__(self, dim: int = 16, image_size: int = 8):
+        super().__init__()
+        self.dim, self.image_size, self.grid = dim, image_size, (2, 2)
+        self.patch = nn.Linear(3 * (image_size // 2) ** 2, dim)
+        self.mix = nn.Linear(dim, dim)
+
+    def prepare(self, values: Sequence[Any]) -> Prepared:
+        size = self.image_size
+        pictures = [v.convert("RGB").resize((size, size)).tobytes() for v in values]
+        flat = torch.stack([torch.frombuffer(bytearray(p), dtype=torch.uint8) for p in pictures])
+        return {"pixels": flat.view(-1, size, size, 3).permute(0, 3, 1, 2).contiguous()}
+
+    def forward(self, prepared: Prepared) -> Encoded:
+        pixels = prepared["pixels"]
+        pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+        half = self.image_size // 2
+        cells = pixels.unfold(2, half, half).unfold(3, half, half).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+        tokens = self.patch(cells)
+        return Encoded(tokens, self.mix(tokens.mean(1)), torch.ones(tokens.shape[:2], dtype=torch.bool))
+
+
+class TinyText(nn.Module):
+    modality = "text"
+    adapter_targets = r"mix"
+    vocab_size, mask_token_id, cut = 32, 1, 0
+
+    def __init__(self, dim: int = 12):
+        super().__init__()
+        self.dim = dim
+        self.words = nn.Embedding(self.vocab_size, dim)
+        self.mix = nn.Linear(dim, dim)
+
+    def prepare(self, values: Sequence[Any]) -> Prepared:
+        rows = [[2, *(4 + ord(c) % 28 for c in v[:6]), 3] for v in values]
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+        return {"ids": ids, "mask": ids > 0}
+
+    def forward(self, prepared: Prepared) -> Encoded:
+        tokens = self.mix(self.words(prepared["ids"]))
+        weight = prepared["mask"].unsqueeze(-1).float()
+        return Encoded(tokens, (tokens * weight).sum(1) / weight.sum(1), prepared["mask"])
+
+
+def batch_of(rows: int = 8, seed: int = 0) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(seed)
+    words = ["".join(chr(97 + int(c)) for c in torch.randint(26, (5,), generator=generator)) for _ in range(rows)]
+    return {
+        "image": {"pixels": torch.randint(256, (rows, 3, 8, 8), generator=generator).to(torch.uint8)},
+        "text": TinyText().prepare(words),
+        "index": torch.arange(rows),
+        "concept": torch.arange(rows),
+        "label": torch.arange(rows) % 3,
+    }
+
+
+def views_of(model: Model, batch: dict[str, Any], teach: Any = None, step: int = 0) -> StepViews:
+    def alone(tensor: Tensor) -> Tensor:
+        return tensor
+
+    return StepViews(model, batch, seed=0, step=step, gather=alone, teach=teach)

@@ -1,0 +1,63 @@
+"""The direction of the imports, read from the syntax tree."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "mmexp"
+LEAVES = ("encoders", "fusion", "objectives", "adapters", "data")
+# What each room may import of the package; a file at the top is a room of its own.
+MAY = {
+    "errors": set(),
+    "types": {"errors"},
+    **{leaf: {"types", "errors", leaf} for leaf in LEAVES},
+    "model": {"types"},
+    "weights": {"errors"},
+    "teacher": {"types", "model"},
+    "tasks": {"types", "model", "tasks"},
+    "signatures": {"errors"},
+    "values": set(),
+    "config": {"errors", "signatures", "values"},
+    "compose": {"errors"},
+    "cli": {"errors", "commands"},
+}
+OUTSIDE = {"hydra", "lightning", "wandb", "omegaconf"}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{a.name}" for a in node.names} if node.module == "mmexp" else {str(node.module)}
+    return found
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_file_imports_only_what_its_room_may(path: Path):
+    own = {name.split(".")[1] for name in imports(path) if name.startswith("mmexp.")}
+    allowed = MAY.get(room(path))
+    assert allowed is None or own <= allowed
+    if room(path) in LEAVES:
+        assert not {name.split(".")[0] for name in imports(path)} & OUTSIDE
+
+
+def test_only_build_instantiates():
+    callers = {room(path) for path in FILES if "hydra.utils" in imports(path)}
+    assert callers == {"build"}
+
+
+def test_the_command_line_needs_only_the_standard_library():
+    import sys
+
+    outside = {name.split(".")[0] for name in imports(PACKAGE / "cli.py")} - {"mmexp"}
+    assert outside <= sys.stdlib_module_names

@@ -1,0 +1,116 @@
+"""Checks before building: signatures from source text, values, combinations."""
+
+import pytest
+
+from mmexp.config import check
+from mmexp.errors import RequestError, nearest
+from mmexp.signatures import signature
+from mmexp.values import expected
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "wanted"),
+    [
+        (1, "PositiveInt", None),
+        (0, "PositiveInt", "a whole number above 0"),
+        (True, "int", "a whole number"),
+        ("x", "float", "a number"),
+        (1, "float", None),
+        (1.5, "Fraction", "a number from 0 to 1"),
+        (None, "str | None", None),
+        (3, "str | None", "text or null"),
+        ("b", "Literal['a', 'b']", None),
+        ("c", "Literal['a', 'b']", "one of a, b"),
+        ([1, "x"], "list[int]", "a list, each item a whole number"),
+        ([0.9, 0.99], "tuple[float, float]", None),
+        ("x", "SomethingElse", None),
+        ("x", "", None),
+    ],
+)
+def test_values_against_annotations(value, annotation, wanted):
+    assert expected(value, annotation) == wanted
+
+
+def test_signatures_are_read_without_importing(tmp_path, monkeypatch):
+    (tmp_path / "explosive.py").write_text(
+        "raise SystemExit('imported')\n"
+        "class Part:\n    needs = ('fused',)\n    def __init__(self, dims, size: int = 3): ...\n"
+        "def function(a, *, b: str = 'x', **more): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    part = signature("explosive.Part")
+    assert part.parameters == {"dims": "", "size": "int"}
+    assert part.needs == ("fused",)
+    assert signature("explosive.function").open_ended
+
+
+def test_signature_of_a_dataclass_is_its_fields():
+    assert signature("mmexp.training.budget.Budget").parameters["steps"] == "PositiveInt | None"
+
+
+def test_a_target_that_is_not_there():
+    with pytest.raises(RequestError, match="nothing_of_the_kind"):
+        signature("mmexp.nothing_of_the_kind.X")
+
+
+def test_nearest_name():
+    assert nearest("xatn", ["concat", "xattn"]) == " Did you mean 'xattn'?"
+    assert nearest("zzz", ["a", "b"]) == " There is: a, b."
+
+
+def config(**changes):
+    whole = {
+        "name": "x",
+        "seed": 0,
+        "init_from": None,
+        "teacher": None,
+        "resume": None,
+        "evaluate": True,
+        "log_every_steps": 10,
+        "fusion": {"_target_": "mmexp.fusion.concat.ConcatFusion", "dim": 8},
+        "objective": {"matching": {"_target_": "mmexp.objectives.matching.Matching", "weight": 1.0}},
+        "task": {"_target_": "mmexp.tasks.pretrain.Pretrain"},
+    }
+    return whole | changes
+
+
+OBJECTIVES = {
+    "contrastive": {"_target_": "mmexp.objectives.contrastive.Contrastive", "weight": 1.0},
+    "distill": {"_target_": "mmexp.objectives.distill.Distill", "weight": 1.0},
+    "classify": {"_target_": "mmexp.objectives.classify.Classify", "weight": 1.0, "on": "fused"},
+}
+NO_FUSION = {"_target_": "mmexp.fusion.none.NoFusion"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sed": 1}, "'sed' is not a key of a run. Did you mean 'seed'?"),
+        ({"seed": "x"}, "'seed' must be a whole number, 0 or more, not 'x'"),
+        (
+            {"fusion": {"_target_": "mmexp.fusion.concat.ConcatFusion", "dimm": 8}},
+            "(fusion/concat.yaml). Did you mean 'dim'",
+        ),
+        (
+            {"fusion": {"_target_": "mmexp.fusion.concat.ConcatFusion", "dim": -1}},
+            "'fusion.dim' must be a whole number above 0",
+        ),
+        ({"fusion": NO_FUSION}, "objective 'matching' needs a fused output"),
+        ({"objective": {"contrastive": OBJECTIVES["contrastive"]}}, "Choose fusion=none, or add one that does"),
+        ({"objective": {"classify": OBJECTIVES["classify"]}, "fusion": NO_FUSION}, "'classify' needs a fused output"),
+        ({"objective": {}}, "nothing to learn"),
+        ({"objective": {"distill": OBJECTIVES["distill"]}, "fusion": NO_FUSION}, "objective 'distill' needs a teacher"),
+        ({"teacher": "some/run"}, "teacher= is set, but this task has none"),
+        ({"task": {"_target_": "mmexp.tasks.distill.DistillTask"}}, "no objective learns from the teacher"),
+    ],
+)
+def test_wrong_requests_are_answered_in_one_line(changes, message):
+    with pytest.raises(RequestError) as error:
+        check(config(**changes), {"fusion": "concat"})
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_right_request_passes():
+    check(config(), {"fusion": "concat"})
+    check(config(fusion=NO_FUSION, objective={"classify": OBJECTIVES["classify"] | {"on": "image"}}), {})
