@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,25 @@ from mmexp.compose import run_hydra
 from mmexp.config import check
 from mmexp.errors import RequestError
 
-_status = 0
+
+class Outcome:
+    """What the runs of one command line came to: Hydra does not hand on what its jobs return."""
+
+    status = 0
+    wrong: RequestError | None = None
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run Hydra with our job; return the exit status of the run, for a sweep 1 where any of its runs failed."""
-    global _status
-    _status = 0
-    run_hydra(_job, arguments)
-    return _status
+    outcome = Outcome()
+    run_hydra(partial(_job, outcome), arguments)
+    if outcome.wrong:
+        raise outcome.wrong
+    return outcome.status
 
 
-def _job(config: Any) -> int:
-    """One run of a Hydra app: check, then hand over to the experiment."""
-    global _status
+def _job(outcome: Outcome, config: Any) -> int:
+    """One run of a Hydra app: check, then hand over to the experiment. Raises nothing, or Hydra would print its own."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -35,9 +41,10 @@ def _job(config: Any) -> int:
     except RequestError as error:
         if not swept:
             _remove_if_empty(directory)
-            raise
+            outcome.wrong = error
+            return 2
         status = _refused(directory, list(hydra.overrides.task), error)
-    _status = max(_status, 1 if swept and status else status)
+    outcome.status = max(outcome.status, 1 if swept and status else status)
     return status
 
 
@@ -62,15 +69,14 @@ def _run(config: Any, hydra: Any, directory: Path, swept: bool) -> int:
 def _restore_command(hydra: Any, directory: Path) -> None:
     """Leave in sys.argv, and in Hydra's singleton, what starts exactly this run: Lightning's further ranks use both."""
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf, open_dict
+    from omegaconf import read_write
 
     sys.argv = [sys.argv[0], "train", *hydra.overrides.task]
     sources = [source for source in hydra.runtime.config_sources if source.provider == "command-line"]
     for source in sources:
         sys.argv += ["--config-dir", source.path]
     whole: Any = HydraConfig.instance().cfg
-    OmegaConf.set_readonly(whole, False)
-    with open_dict(whole):
+    with read_write(whole.hydra):
         whole.hydra.run.dir = str(directory)
 
 

@@ -79,5 +79,5 @@ def test_merging_changes_no_output_and_restores_the_names():
 
 
 def test_targets_that_match_nothing_are_refused():
-    with pytest.raises(RequestError, match="'qkvv' matches no layer of encoders.image. Its layers are: patch, mix"):
+    with pytest.raises(RequestError, match=r"'qkvv' matches no layer of encoders\.image\. Its layers are: patch, mix"):
         Lora(targets="qkvv").apply(make(), set())

@@ -1,0 +1,41 @@
+"""Attention by whichever way is fast on the device at hand."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+def slow_when_fused(device: torch.device, dtype: torch.dtype) -> bool:
+    """Say whether the fused attention loses: on a CPU in bf16 its backward takes five times that of plain products."""
+    if torch.is_autocast_enabled(device.type):
+        dtype = torch.get_autocast_dtype(device.type)
+    return device.type == "cpu" and dtype == torch.bfloat16
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """Return what each query sees: `query (B, H, N, d)`, `key`, `value (B, H, M, d)`, `mask (B, M)` true where real."""
+    seen = mask[:, None, None]
+    if not slow_when_fused(query.device, query.dtype):
+        return F.scaled_dot_product_attention(query, key, value, seen)
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    return scores.masked_fill(~seen, float("-inf")).softmax(-1).to(value.dtype) @ value
+
+
+@contextmanager
+def fast_attention(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """Let the attention inside other libraries' models run as plain products where the fused one is slow."""
+    if not slow_when_fused(device, dtype):
+        yield
+        return
+    before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
+    # Despite its name it holds on the CPU too; without it the products are computed in fp32.
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+    try:
+        with sdpa_kernel([SDPBackend.MATH]):
+            yield
+    finally:
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)

@@ -1,0 +1,90 @@
+"""Any text encoder of the transformers library, from a local folder or by its name on the hub."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmexp.encoders.attention import fast_attention
+from mmexp.encoders.names import first_line
+from mmexp.encoders.tokens import masked_mean, pad
+from mmexp.encoders.unused import retire_unused
+from mmexp.errors import RequestError
+from mmexp.types import Encoded, PositiveInt, Prepared
+
+
+class HuggingFaceText(nn.Module):
+    """The model `name`, pooled as the mean of its real tokens. `pretrained=false` takes its architecture alone.
+
+    `context` is the most tokens a caption may have, at most what the model can; `cut` counts longer ones. A local folder
+    is read without the network. Raises RequestError where there is no such model.
+    """
+
+    modality = "text"
+    # The names of BERT, RoBERTa, DeBERTa; DistilBERT; MPNet; T5; GPT-2, ModernBERT, CLIP.
+    adapter_targets = (
+        r".*\.(query|key|value|query_proj|key_proj|value_proj|q_lin|k_lin|v_lin|out_lin|lin1|lin2|q_proj|k_proj|v_proj"
+        r"|out_proj|o_proj|gate_proj|up_proj|down_proj|fc1|fc2|[qkvo]|wi|wi_0|wi_1|wo|Wqkv|Wi|Wo|dense)"
+    )
+
+    def __init__(self, name: str, pretrained: bool = True, context: PositiveInt | None = None):
+        super().__init__()
+        self.tokenizer, self.model = _load(name, pretrained)
+        self.pretrained, self.cut = pretrained, 0
+        limit = min(self.tokenizer.model_max_length, getattr(self.model.config, "max_position_embeddings", None) or 512)
+        if context and context > limit:
+            raise RequestError(f"context={context} is more than the {limit} tokens that '{name}' can read.")
+        self.context = context or limit
+        self.vocab_size: int = self.model.get_input_embeddings().num_embeddings
+        self.pad_token_id = _mark(self.tokenizer, "pad", "eos", "unk")
+        self.mask_token_id = _mark(self.tokenizer, "mask", "unk", "eos")
+        blank = torch.full((1, 2), self.mask_token_id)
+        self.dim = retire_unused(self, {"ids": blank, "mask": torch.ones_like(blank).bool()}).pooled.shape[-1]
+
+    def prepare(self, values: Sequence[Any]) -> Prepared:
+        """Return `ids (B, N)` and `mask (B, N)`; the tokenizer's own marks stay where a caption is cut."""
+        rows = [self.tokenizer(value, verbose=False)["input_ids"] for value in values]
+        for i, row in enumerate(rows):
+            if len(row) > self.context:
+                self.cut += 1
+                rows[i] = self.tokenizer(values[i], truncation=True, max_length=self.context)["input_ids"]
+        return pad(rows, self.pad_token_id)
+
+    def forward(self, prepared: Prepared) -> Encoded:
+        """Encode `ids (B, N)` with `mask (B, N)`."""
+        ids, mask = prepared["ids"], prepared["mask"]
+        with fast_attention(ids.device, self.model.dtype):
+            tokens = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        return Encoded(tokens, masked_mean(tokens, mask), mask)
+
+
+def _load(name: str, pretrained: bool) -> tuple[Any, Any]:
+    """Return tokenizer and text model."""
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    local = {"local_files_only": True} if Path(name).is_dir() else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, **local)
+        if pretrained:
+            model = AutoModel.from_pretrained(name, dtype=torch.float32, **local)
+        else:
+            model = AutoModel.from_config(AutoConfig.from_pretrained(name, **local))
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise RequestError(
+            f"'{name}' is neither a folder with a model and its tokenizer nor to be had from the hub: {first_line(error)}"
+        ) from error
+    if model.config.is_encoder_decoder:
+        model = model.get_encoder()
+    model = getattr(model, "text_model", model)
+    if getattr(model, "pooler", None) is not None:
+        # The mean of the tokens is used instead.
+        model.pooler = None
+    return tokenizer, model
+
+
+def _mark(tokenizer: Any, *names: str) -> int:
+    """Return the id of the first of these marks that the tokenizer has."""
+    found = (getattr(tokenizer, f"{name}_token_id", None) for name in names)
+    return next((mark for mark in found if mark is not None), 0)

@@ -1,0 +1,26 @@
+"""Answers to wrong names, short even where thousands would be right."""
+
+from collections.abc import Iterable, Iterator
+
+from torch import nn
+
+from mmexp.errors import nearest
+
+
+def nearest_of_many(name: str, names: Iterable[str], where: str) -> str:
+    """Return ` Did you mean 'x'?`, or where to look the names up where none is near."""
+    found = nearest(name, names)
+    return found if found.startswith(" Did you mean") else f" See {where}."
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says, in one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def dense_convolutions(module: nn.Module) -> Iterator[str]:
+    """Return the names of convolutions that mix channels and see features, not pixels: those worth adapting."""
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.in_channels > 3:
+            yield name

@@ -1,0 +1,96 @@
+"""The text tower of any open_clip model."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmexp.encoders.attention import fast_attention
+from mmexp.encoders.open_clip_towers import tower
+from mmexp.encoders.tokens import masked_mean
+from mmexp.encoders.unused import retire_unused
+from mmexp.types import Encoded, Prepared
+
+
+class OpenClipText(nn.Module):
+    """The tower of `name` with its own tokenizer, without the final projection; pooled where open_clip pools.
+
+    `pretrained` is a local file or one of open_clip's tags, which is downloaded; None leaves the weights random.
+    Towers without a causal or padding mask were trained on padding too: their captions always fill the context.
+    `cut` counts captions longer than that. Raises RequestError for unknown names, tags and files.
+    """
+
+    modality = "text"
+
+    def __init__(self, name: str, pretrained: str | None = None):
+        super().__init__()
+        import open_clip
+
+        self.model = tower(name, pretrained, "text")
+        self.tokenizer = open_clip.get_tokenizer(name)
+        self.pretrained, self.cut = pretrained is not None or ":" in name, 0
+        self.context: int = self.tokenizer.context_length
+        self.vocab_size: int = self.model.vocab_size
+        self.foreign = hasattr(self.model, "pooler")  # a model of the transformers library inside open_clip
+        inner = getattr(self.tokenizer, "tokenizer", None)
+        self.pad_token_id: int = getattr(inner, "pad_token_id", None) or 0
+        self.mask_token_id = _mask_id(self.tokenizer, inner)
+        self.trims = self.foreign or self.model.attn_mask is not None or self.model.use_pad_mask
+        self.trims = self.trims and getattr(self.model, "pool_type", "") != "last"
+        # In open_clip's own blocks the fused attention is wrapped as a whole: its inner layer alone is never called.
+        self.adapter_targets = (
+            r".*\.(query|key|value|dense)" if self.foreign else r".*\.resblocks\.\d+\.(attn|mlp\.c_fc|mlp\.c_proj)"
+        )
+        blank = torch.zeros(1, 2 if self.trims else self.context, dtype=torch.long)
+        self.dim = retire_unused(self, {"ids": blank, "mask": torch.ones_like(blank).bool()}).pooled.shape[-1]
+
+    def prepare(self, values: Sequence[Any]) -> Prepared:
+        """Return `ids (B, N)` and `mask (B, N)`; a caption that is cut keeps its end mark."""
+        # One place more than there is tells which captions are too long.
+        ids = self.tokenizer(list(values), context_length=self.context + 1)
+        lengths = self._lengths(ids)
+        long = lengths > self.context
+        ids[long, self.context - 1] = ids[long, self.context]
+        self.cut += int(long.sum())
+        lengths = lengths.clamp_max(self.context) if self.trims else torch.full_like(lengths, self.context)
+        width = int(lengths.max())
+        return {"ids": ids[:, :width].contiguous(), "mask": torch.arange(width) < lengths[:, None]}
+
+    def _lengths(self, ids: Tensor) -> Tensor:
+        """Return up to where each row (B, N) is not padding (B,). The id of padding may also occur inside a caption."""
+        places = torch.arange(1, ids.shape[1] + 1)
+        return ((ids != self.pad_token_id) * places).amax(1).clamp_min(1)
+
+    def forward(self, prepared: Prepared) -> Encoded:
+        """Encode `ids (B, N)` with `mask (B, N)`."""
+        ids, mask = prepared["ids"], prepared["mask"]
+        with fast_attention(ids.device, next(self.parameters()).dtype):
+            tokens, pooled = self._foreign(ids, mask) if self.foreign else self._own(ids, mask)
+        return Encoded(tokens, pooled, mask)
+
+    def _foreign(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.model.transformer(input_ids=ids, attention_mask=mask.long())
+        return out.last_hidden_state, self.model.pooler(out, mask.long())
+
+    def _own(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """As open_clip's forward, with the attention mask cut to the batch's length."""
+        tokens, seen = self.model._embeds(ids)
+        seen = seen if seen is None else seen[..., : tokens.shape[1], : tokens.shape[1]]
+        tokens = self.model.ln_final(self.model.transformer(tokens, attn_mask=seen))
+        if self.model.cls_emb is not None:
+            return tokens[:, :-1], tokens[:, -1]
+        kind = self.model.pool_type
+        if kind in ("first", "last"):
+            return tokens, tokens[:, 0 if kind == "first" else -1]
+        if kind == "none":
+            return tokens, masked_mean(tokens, mask)
+        # The end mark is the last real token; looking for its id would go wrong where ids were hidden or changed.
+        return tokens, tokens[torch.arange(len(ids), device=ids.device), mask.sum(1) - 1]
+
+
+def _mask_id(tokenizer: Any, inner: Any) -> int:
+    """Return a mark that no caption holds inside: CLIP's tokenizer has none for masking, its start mark serves."""
+    names = ("mask_token_id", "unk_token_id", "bos_token_id")
+    found = [getattr(inner, name, None) for name in names] + [getattr(tokenizer, "sot_token_id", None), 0]
+    return next(int(mark) for mark in found if mark is not None)

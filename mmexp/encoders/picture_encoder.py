@@ -1,0 +1,60 @@
+"""What all image encoders share: preparing pictures, normalising them on the device, the form of the output."""
+
+from collections.abc import Sequence
+from math import isqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmexp.encoders.attention import fast_attention
+from mmexp.encoders.pictures import fit, stack
+from mmexp.encoders.unused import retire_unused
+from mmexp.types import Encoded, Prepared
+
+Triple = tuple[float, float, float]
+
+
+class PictureEncoder(nn.Module):
+    """Subclasses build themselves, define `features`, and call `settle` last.
+
+    `image_size` is the side S in pixels, `mean` and `std` are those of pixels from 0 to 1, `grid` says how many rows and
+    columns of tokens there are, in row-major order.
+    """
+
+    modality = "image"
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, image_size: int, mean: Sequence[float], std: Sequence[float]):
+        super().__init__()
+        self.image_size, self.shorter, self.squash = image_size, image_size, False
+        self.mean, self.std = tuple(mean), tuple(std)
+        # Not part of the weights: they come from the configuration.
+        deviation = torch.tensor(self.std).view(3, 1, 1)
+        self.register_buffer("scale", 1 / deviation, persistent=False)
+        self.register_buffer("shift", torch.tensor(self.mean).view(3, 1, 1) / deviation, persistent=False)
+
+    def features(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return tokens (B, N, D) without class tokens, and pooled (B, D), of normalised pixels (B, 3, S, S)."""
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """Read `dim` and `grid` off one blank picture; weights that did not take part are trained no more."""
+        encoded = retire_unused(self, {"pixels": torch.zeros(1, 3, self.image_size, self.image_size)})
+        count, self.dim = encoded.tokens.shape[1:]
+        side = isqrt(count)
+        self.grid = (side, side) if side * side == count else (1, count)
+
+    def prepare(self, values: Sequence[Any]) -> Prepared:
+        """Return `pixels (B, 3, S, S)` uint8 of PIL pictures."""
+        return {"pixels": stack([fit(p, self.image_size, self.shorter, self.squash) for p in values])}
+
+    def forward(self, prepared: Prepared) -> Encoded:
+        """Encode `pixels (B, 3, S, S)`: uint8, or floats from 0 to 1."""
+        pixels = prepared["pixels"]
+        pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+        dtype = next(self.parameters()).dtype
+        with fast_attention(pixels.device, dtype):
+            tokens, pooled = self.features((pixels * self.scale - self.shift).to(dtype))
+        return Encoded(tokens, pooled, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))

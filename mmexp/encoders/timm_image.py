@@ -1,0 +1,72 @@
+"""Any image model of timm, by name."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmexp.encoders import timm_features
+from mmexp.encoders.names import first_line, nearest_of_many
+from mmexp.encoders.picture_encoder import PictureEncoder
+from mmexp.errors import RequestError
+from mmexp.types import PositiveInt
+
+
+class TimmImage(PictureEncoder):
+    """The model `name` with `options` for its constructor, fed with pictures of `image_size` pixels a side.
+
+    `weights` is a local file (safetensors or pth); `pretrained` downloads those that timm knows. Without either the
+    weights are random and pictures are not cropped beyond their proportions. Raises RequestError for unknown names,
+    options and files.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        image_size: PositiveInt | None = None,
+        pretrained: bool = False,
+        weights: str | None = None,
+        options: dict[str, Any] | None = None,
+    ):
+        model = _create(name, image_size, pretrained, weights, options or {})
+        from timm.data import resolve_model_data_config
+
+        data = resolve_model_data_config(model)
+        size = image_size or data["input_size"][-1]
+        super().__init__(size, data["mean"], data["std"])
+        self.model, self.pretrained = model, pretrained or weights is not None
+        if self.pretrained:
+            self.shorter, self.squash = int(size / data["crop_pct"]), data["crop_mode"] == "squash"
+        self.adapter_targets = timm_features.adapter_targets(model)
+        with torch.no_grad():
+            blank = model.eval().forward_features(torch.zeros(1, 3, size, size))
+            self.own_head = timm_features.head_fits(model, blank)
+        model.train()
+        self.settle()
+
+    def features(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return patch tokens or map cells (B, N, D), and the model's own pooling or their mean (B, D)."""
+        features = self.model.forward_features(pixels)
+        tokens = timm_features.as_tokens(self.model, features)
+        pooled = self.model.forward_head(features, pre_logits=True) if self.own_head else tokens.mean(1)
+        return tokens, pooled
+
+
+def _create(name: str, size: int | None, pretrained: bool, weights: str | None, options: dict[str, Any]) -> Any:
+    import timm
+
+    if ":" not in name and not timm.is_model(name.partition(".")[0]):
+        hint = nearest_of_many(name, timm.list_models(), "timm.list_models()")
+        raise RequestError(f"timm has no model '{name}'.{hint}")
+    if weights is not None and not Path(weights).is_file():
+        raise RequestError(f"weights: there is no file '{weights}'.")
+    known = timm.get_pretrained_cfg(name) if ":" not in name else None
+    # Models that take any size have no such argument.
+    arguments: dict[str, Any] = {"img_size": size} if size and (known is None or known.fixed_input_size) else {}
+    arguments |= options
+    source: dict[str, Any] = {"pretrained_cfg_overlay": {"file": weights}} if weights else {}
+    try:
+        return timm.create_model(name, pretrained or bool(weights), num_classes=0, **source, **arguments)
+    except (TypeError, ValueError, RuntimeError, AssertionError, KeyError, OSError) as error:
+        raise RequestError(f"timm could not build '{name}' with {arguments}: {first_line(error)}") from error

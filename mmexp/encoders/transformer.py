@@ -1,0 +1,88 @@
+"""A small text transformer, trained from scratch."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmexp.encoders.names import first_line
+from mmexp.encoders.tokens import masked_mean, pad
+from mmexp.encoders.transformer_block import Block
+from mmexp.errors import RequestError
+from mmexp.types import Encoded, PositiveInt, Prepared
+
+
+class Transformer(nn.Module):
+    """Bidirectional, learned positions, pooled as the mean of the real tokens after the last norm.
+
+    `tokenizer` is a file of the `tokenizers` library with [PAD] and [MASK] that marks begin and end itself; without one
+    the bundled one is used. `cut` counts captions longer than `context` tokens. Raises RequestError for a wrong file.
+    """
+
+    modality = "text"
+    pretrained = False
+    adapter_targets = r"blocks\.\d+\.(qkv|proj|fc1|fc2)"
+
+    def __init__(
+        self,
+        dim: PositiveInt = 192,
+        depth: PositiveInt = 3,
+        heads: PositiveInt = 3,
+        context: PositiveInt = 48,
+        tokenizer: str | None = None,
+    ):
+        super().__init__()
+        if dim % heads:
+            raise RequestError(f"dim={dim} does not divide into heads={heads}.")
+        self.dim, self.context, self.cut = dim, context, 0
+        self.tokenizer = _tokenizer(tokenizer)
+        self.vocab_size: int = self.tokenizer.get_vocab_size()
+        self.pad_token_id: int = self.tokenizer.token_to_id("[PAD]")
+        self.mask_token_id: int = self.tokenizer.token_to_id("[MASK]")
+        self.embed = nn.Embedding(self.vocab_size, dim)
+        self.positions = nn.Parameter(torch.empty(context, dim))
+        self.blocks = nn.ModuleList(Block(dim, heads, depth) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim)
+        nn.init.normal_(self.embed.weight, std=0.02)
+        nn.init.normal_(self.positions, std=0.01)
+
+    def prepare(self, values: Sequence[Any]) -> Prepared:
+        """Return `ids (B, N)` and `mask (B, N)`; a caption that is cut keeps its end mark."""
+        # One by one: encode_batch starts threads, which a forked loader worker may not survive.
+        rows = [self.tokenizer.encode(value).ids for value in values]
+        for i, row in enumerate(rows):
+            if len(row) > self.context:
+                self.cut += 1
+                rows[i] = [*row[: self.context - 1], row[-1]]
+        return pad(rows, self.pad_token_id)
+
+    def forward(self, prepared: Prepared) -> Encoded:
+        """Encode `ids (B, N)` with `mask (B, N)`, N at most `context`."""
+        ids, mask = prepared["ids"], prepared["mask"]
+        tokens = self.embed(ids) + self.positions[: ids.shape[1]]
+        for block in self.blocks:
+            tokens = block(tokens, mask)
+        tokens = self.norm(tokens)
+        return Encoded(tokens, masked_mean(tokens, mask), mask)
+
+
+def _tokenizer(path: str | None) -> Any:
+    from tokenizers import Tokenizer
+
+    file = Path(path) if path else Path(str(files("mmexp"))) / "data" / "assets" / "tokenizer.json"
+    if not file.is_file():
+        raise RequestError(f"tokenizer: there is no file '{file}'.")
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing more specific
+        raise RequestError(f"tokenizer: '{file}' cannot be read: {first_line(error)}") from error
+    for mark in ("[PAD]", "[MASK]"):
+        if tokenizer.token_to_id(mark) is None:
+            raise RequestError(f"tokenizer: '{file}' has no {mark}.")
+    # Cutting and padding are the encoder's own.
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer

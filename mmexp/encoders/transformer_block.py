@@ -1,0 +1,30 @@
+"""One block of the text transformer."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmexp.encoders.attention import attention
+
+
+class Block(nn.Module):
+    """Pre-norm attention, then an MLP four times as wide (arXiv:2002.04745)."""
+
+    def __init__(self, dim: int, heads: int, depth: int):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.fc1, self.fc2 = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
+        # As in GPT-2 and CLIP: what is added to the residual stream shrinks with the number of additions.
+        spread = {self.qkv: dim**-0.5, self.proj: (2 * depth * dim) ** -0.5}
+        spread |= {self.fc1: (2 * dim) ** -0.5, self.fc2: (2 * depth * dim) ** -0.5}
+        for layer, std in spread.items():
+            nn.init.normal_(layer.weight, std=std)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return `tokens (B, N, D)` after looking at those of them that `mask (B, N)` calls real."""
+        query, key, value = self.qkv(self.norm1(tokens)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        seen = attention(query, key, value, mask)
+        tokens = tokens + self.proj(seen.transpose(1, 2).flatten(2))
+        return tokens + self.fc2(F.gelu(self.fc1(self.norm2(tokens))))
