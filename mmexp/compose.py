@@ -9,6 +9,17 @@ from typing import Any
 from mmexp.errors import RequestError, nearest
 
 CONFIG_MODULE = "mmexp.conf"
+_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp")
+
+
+def flags_first(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return flags (with their values) and overrides: argparse refuses overrides on both sides of a flag."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    for argument in arguments:
+        is_value = bool(flags) and flags[-1] in _WITH_VALUE
+        (flags if argument.startswith("-") or is_value else overrides).append(argument)
+    return flags, overrides
 
 
 def compose(overrides: Sequence[str], config_dir: str | None = None) -> Any:
@@ -39,7 +50,8 @@ def run_hydra(job: Callable[[Any], Any], arguments: Sequence[str]) -> None:
     # With it Hydra lets its exceptions through, so that they are told here, in our words.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     whole = sys.argv
-    sys.argv = [whole[0], *arguments]
+    flags, overrides = flags_first(arguments)
+    sys.argv = [whole[0], *flags, *overrides]
     try:
         hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="train")(job)()
     except RequestError:
@@ -47,7 +59,7 @@ def run_hydra(job: Callable[[Any], Any], arguments: Sequence[str]) -> None:
     except Exception as error:
         if not _is_complaint(error):
             raise
-        raise explained(error, [a for a in arguments if not a.startswith("-")]) from error
+        raise explained(error, overrides) from error
     finally:
         sys.argv = whole
 

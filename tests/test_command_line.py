@@ -39,7 +39,10 @@ WRONG = [
     (["train", "encoder/image=vitt"], "'vitt' is not a choice of encoder/image. Did you mean 'vit'?"),
     (["train", "fuson=xattn"], "'fuson' is no key or group of a run. Did you mean 'fusion'?"),
     (["train", "fusion.heds=3"], "fusion has no key 'heds'. Did you mean 'heads'?"),
-    (["train", "+fusion.heds=3"], "'fusion.heds' is not a key of CrossAttentionFusion (fusion/xattn.yaml). Did you mean"),
+    (
+        ["train", "+fusion.heds=3"],
+        "'fusion.heds' is not a key of CrossAttentionFusion (fusion/xattn.yaml). Did you mean",
+    ),
     (["train", "optimizer.lr=fast"], "'optimizer.lr' must be a number above 0, not 'fast' (optimizer/adamw.yaml)"),
     (["train", "seed=-1"], "'seed' must be a whole number, 0 or more"),
     (["train", "hardware.precision=16"], "'hardware.precision' must be one of auto, 32-true"),
@@ -54,7 +57,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+@pytest.mark.parametrize(
+    ("arguments", "message"), WRONG, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
 def test_a_wrong_request_gets_one_plain_line_and_status_2(arguments, message, tmp_path):
     done = mmexp(*arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr

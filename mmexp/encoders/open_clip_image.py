@@ -1,5 +1,6 @@
 """The image tower of any open_clip model."""
 
+import re
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ class OpenClipImage(PictureEncoder):
         if self.kind == "timm":
             return timm_features.adapter_targets(self.model)
         if self.kind == "resnet":
-            return "|".join(rf"model\.{name}".replace(".", r"\.") for name in dense_convolutions(self.model))
+            return "|".join(rf"model\.{re.escape(name)}" for name in dense_convolutions(self.model))
         # The fused attention is wrapped as a whole: adapters on its inner layer alone would never be called.
         return r"model\.transformer\.resblocks\.\d+\.(attn|mlp\.c_fc|mlp\.c_proj)"
 

@@ -77,6 +77,7 @@ class Task(L.LightningModule):
         # The same masks and negatives at every evaluation, so that its curve is not noise.
         views = self.views(batch, batch_idx)
         _, numbers = self.terms(views)
+        numbers = {name: self._gather(value.detach().view(1)).mean() for name, value in numbers.items()}
         self.gathered.setdefault(split, Gathered()).add(numbers, self._tensors(views), len(batch["index"]))
 
     test_step = validation_step
