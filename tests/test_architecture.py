@@ -10,8 +10,9 @@ LEAVES = ("encoders", "fusion", "objectives", "adapters", "data")
 # What each room may import of the package; a file at the top is a room of its own.
 MAY = {
     "errors": set(),
+    "attention": set(),
     "types": {"errors"},
-    **{leaf: {"types", "errors", leaf} for leaf in LEAVES},
+    **{leaf: {"types", "errors", "attention", leaf} for leaf in LEAVES},
     "model": {"types"},
     "weights": {"errors"},
     "teacher": {"types", "model"},

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmexp.encoders.attention import fast_attention
+from mmexp.attention import fast_attention, masked_mean
 from mmexp.encoders.names import first_line
-from mmexp.encoders.tokens import masked_mean, pad
+from mmexp.encoders.tokens import pad
 from mmexp.encoders.unused import retire_unused
 from mmexp.errors import RequestError
 from mmexp.types import Encoded, PositiveInt, Prepared

@@ -6,9 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmexp.encoders.attention import fast_attention
+from mmexp.attention import fast_attention, masked_mean
 from mmexp.encoders.open_clip_towers import tower
-from mmexp.encoders.tokens import masked_mean
 from mmexp.encoders.unused import retire_unused
 from mmexp.types import Encoded, Prepared
 

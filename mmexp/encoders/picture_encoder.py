@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmexp.encoders.attention import fast_attention
+from mmexp.attention import fast_attention
 from mmexp.encoders.pictures import fit, stack
 from mmexp.encoders.unused import retire_unused
 from mmexp.types import Encoded, Prepared

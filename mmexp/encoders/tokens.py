@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from mmexp.types import Prepared
 
@@ -16,9 +15,3 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int) -> Prepared:
         ids[i, : len(row)] = torch.tensor(row)
         mask[i, : len(row)] = True
     return {"ids": ids, "mask": mask}
-
-
-def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of the real tokens: (B, N, D), (B, N) -> (B, D)."""
-    weight = mask.unsqueeze(-1).to(tokens.dtype)
-    return (tokens * weight).sum(1) / weight.sum(1).clamp_min(1)

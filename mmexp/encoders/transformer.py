@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from mmexp.attention import masked_mean
 from mmexp.encoders.names import first_line
-from mmexp.encoders.tokens import masked_mean, pad
+from mmexp.encoders.tokens import pad
 from mmexp.encoders.transformer_block import Block
 from mmexp.errors import RequestError
 from mmexp.types import Encoded, PositiveInt, Prepared

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmexp.encoders.attention import attention
+from mmexp.attention import attention
 
 
 class Block(nn.Module):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmexp.attention import attention, masked_mean
 from mmexp.types import Encoded, PositiveInt
 
 
@@ -24,18 +25,12 @@ class CrossAttention(nn.Module):
         """Return `tokens (B, N, D)` enriched by `context (B, M, D)`, of which `context_mask (B, M)` says what is real."""
         query = self._heads(self.q(self.norm_query(tokens)))
         key, value = map(self._heads, self.kv(self.norm_context(context)).chunk(2, -1))
-        seen = F.scaled_dot_product_attention(query, key, value, context_mask[:, None, None])
+        seen = attention(query, key, value, context_mask)
         tokens = tokens + self.proj(seen.transpose(1, 2).flatten(2))
         return tokens + self.fc2(F.gelu(self.fc1(self.norm_mlp(tokens))))
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-
-def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of the real tokens: (B, N, D), (B, N) -> (B, D)."""
-    weight = mask.unsqueeze(-1).to(tokens.dtype)
-    return (tokens * weight).sum(1) / weight.sum(1).clamp_min(1)
 
 
 class CrossAttentionFusion(nn.Module):

@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from PIL import Image
 from torch import nn
 
-from mmexp.encoders.attention import attention
+from mmexp.attention import attention
 from mmexp.encoders.huggingface_text import HuggingFaceText
 from mmexp.encoders.open_clip_image import OpenClipImage
 from mmexp.encoders.open_clip_text import OpenClipText

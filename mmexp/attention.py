@@ -1,4 +1,4 @@
-"""Attention by whichever way is fast on the device at hand."""
+"""What encoders and fusions share on tokens: attention by whichever way is fast on the device at hand, and the mean."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +23,12 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor
         return F.scaled_dot_product_attention(query, key, value, seen)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     return scores.masked_fill(~seen, float("-inf")).softmax(-1).to(value.dtype) @ value
+
+
+def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of the real tokens: (B, N, D), (B, N) -> (B, D)."""
+    weight = mask.unsqueeze(-1).to(tokens.dtype)
+    return (tokens * weight).sum(1) / weight.sum(1).clamp_min(1)
 
 
 @contextmanager
