@@ -38,14 +38,22 @@ class Matching(nn.Module):
     def forward(self, views: Views) -> Terms:
         """Return the loss over true and false pairs, and how many were told apart."""
         encoded, concept = views.encoded(), views.batch["concept"]
-        generator = views.generator("matching")
-        logits, targets = [self.score(views.fused())], [torch.ones(len(concept), device=concept.device)]
-        for name in sorted(encoded):
-            rows = hard_negatives(encoded[name].pooled, concept, self.sharpness, generator)
-            logits.append(self.score(views.fuse({**encoded, name: encoded[name][rows]})))
-            targets.append((concept == concept[rows]).float())
-        logit, target = torch.cat(logits).float(), torch.cat(targets)
-        # Each kind of pair weighs the same, however many modalities were swapped.
-        weight = torch.where(target > 0.5, float(len(logits) - 1), 1.0)
-        loss = F.binary_cross_entropy_with_logits(logit, target, weight) / weight.mean()
+        false, still_right = self._swapped(encoded, concept, views.generator("matching"))
+        logit = torch.cat([self.score(views.fused()), self.score(views.fuse(false))]).float()
+        target = torch.cat([torch.ones_like(still_right), still_right])
+        loss = F.binary_cross_entropy_with_logits(logit, target)
         return Terms({"matching": loss}, {"matching_accuracy": ((logit > 0) == (target > 0.5)).float().mean()})
+
+    def _swapped(
+        self, encoded: dict[str, Encoded], concept: Tensor, generator: torch.Generator
+    ) -> tuple[dict[str, Encoded], Tensor]:
+        """Swap one modality of every row, in turns; return the pairs and (B,) 1 where no other concept was to be had."""
+        own = torch.arange(len(concept), device=concept.device)
+        still_right = torch.ones(len(concept), device=concept.device)
+        false = {}
+        for turn, name in enumerate(sorted(encoded)):
+            negative = hard_negatives(encoded[name].pooled, concept, self.sharpness, generator)
+            rows = torch.where(own % len(encoded) == turn, negative, own)
+            false[name] = encoded[name][rows]
+            still_right = still_right * (concept[rows] == concept)
+        return false, still_right
