@@ -1,0 +1,84 @@
+"""Reading every row once before training, so that a bad one is told at the start and not after an hour."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+from mmexp.data.pictures import complaint, read_picture, stored_in
+from mmexp.data.readers import Table
+
+_SAY_FROM_ROWS = 20_000
+
+
+def cache_folder() -> Path:
+    """Return where results that outlive a run are kept: MMEXP_CACHE, else mmexp in the user's cache folder."""
+    own = os.environ.get("MMEXP_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mmexp"
+
+
+def faulty_rows(table: Table, columns: Mapping[str, str]) -> dict[int, str]:
+    """Return what is wrong with which row: no caption, no picture, or one that cannot be decoded.
+
+    All rows are read, by all cores; what was found is remembered for as long as table and pictures stay as they are.
+    """
+    if "image" not in columns:
+        return _without_text(table, columns)
+    memory = cache_folder() / "checked" / f"{_state(table, columns['image'])}.json"
+    if memory.is_file():
+        faulty = {int(row): fault for row, fault in json.loads(memory.read_text()).items()}
+    else:
+        faulty = _undecodable(table, columns["image"])
+        _remember(memory, faulty)
+    return {row: f"{table.places[row]}: {fault}" for row, fault in faulty.items()} | _without_text(table, columns)
+
+
+def _remember(memory: Path, faulty: dict[int, str]) -> None:
+    temporary = memory.with_suffix(f".{os.getpid()}")
+    # Where nothing can be written, the next run reads the pictures again.
+    with suppress(OSError):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(faulty))
+        os.replace(temporary, memory)
+
+
+def _without_text(table: Table, columns: Mapping[str, str]) -> dict[int, str]:
+    if "text" not in columns:
+        return {}
+    column = table.columns[columns["text"]]
+    empty = [row for row in range(len(table)) if column[row] is None or not str(column[row]).strip()]
+    return {row: f"{table.places[row]}: column '{columns['text']}' is empty." for row in empty}
+
+
+def _undecodable(table: Table, column: str) -> dict[int, str]:
+    cells = table.columns[column]
+
+    def fault(row: int) -> str | None:
+        try:
+            read_picture(stored_in(cells[row], table.base))
+        except OSError as error:
+            return complaint(error)
+        return None
+
+    if len(table) >= _SAY_FROM_ROWS:
+        print(f"{table.name}: reading all {len(table):,} pictures once", file=sys.stderr)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(fault, range(len(table)))
+        return {row: text for row, text in enumerate(found) if text}
+
+
+def _state(table: Table, column: str) -> str:
+    """Return a fingerprint of the table and of size and time of every picture file."""
+    digest = sha256(f"{table.base.resolve()} {table.digest} {column}".encode())
+    for cell in table.columns[column]:
+        if isinstance(cell, str):
+            try:
+                facts = os.stat(table.base / cell)
+                digest.update(f"{facts.st_size} {facts.st_mtime_ns};".encode())
+            except OSError:
+                digest.update(b"missing;")
+    return digest.hexdigest()

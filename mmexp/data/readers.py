@@ -1,0 +1,268 @@
+"""Tables in all the forms that people keep pictures and captions in, read into columns."""
+
+import csv
+import hashlib
+import json
+import re
+import sys
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmexp.data.pictures import Slice
+from mmexp.errors import RequestError
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of equal length. `base` is what paths in them are relative to, `places` says where each row stands."""
+
+    name: str
+    columns: Mapping[str, Sequence[Any]]
+    base: Path
+    places: Sequence[str]
+    digest: str = field(default="", compare=False)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+def read_table(path: str) -> Table:
+    """Return the table at `path`. Raises RequestError where there is none, it cannot be read, or it has no rows."""
+    table = _read(path)
+    if not len(table):
+        raise RequestError(f"'{path}' has no rows.")
+    return table
+
+
+def _read(path: str) -> Table:
+    if path.startswith("hf://"):
+        return _hugging_face(path)
+    if "{" in path:
+        from braceexpand import braceexpand
+
+        return _archives(path, [Path(shard) for shard in braceexpand(path)])
+    file = Path(path).expanduser()
+    if file.is_dir():
+        return _folder(file)
+    if not file.is_file():
+        hint = f" A data set of Hugging Face is put as hf://{path}." if re.fullmatch(r"[\w.-]+/[\w.-]+", path) else ""
+        raise RequestError(f"there is no file or folder '{path}'.{hint}")
+    reader = _BY_SUFFIX.get(file.suffix.lower())
+    if reader is None:
+        raise RequestError(f"'{path}' is no table that can be read. There are: {', '.join(_BY_SUFFIX)}, and folders.")
+    return reader(file)
+
+
+def _table(file: Path, rows: Iterator[tuple[str, Mapping[str, Any]]]) -> Table:
+    """Return rows (each with its place) as columns; a row may lack some."""
+    every = list(rows)
+    names = list(dict.fromkeys(name for _, row in every for name in row))
+    columns = {name: [row.get(name) for _, row in every] for name in names}
+    return Table(str(file), columns, file.parent, [place for place, _ in every], _digest(file))
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _separated(file: Path) -> Table:
+    return _table(file, _separated_rows(file))
+
+
+def _separated_rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    csv.field_size_limit(sys.maxsize)
+    line = 1
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        try:
+            header = lines.readline()
+            lines.seek(0)
+            reader = csv.DictReader(lines, delimiter="\t" if "\t" in header and "," not in header else _comma(file))
+            for row in reader:
+                line = reader.line_num
+                if None in row or None in row.values():
+                    fields = len(reader.fieldnames or ())
+                    raise RequestError(f"{file}, line {line}: it does not have the {fields} fields of the first line.")
+                yield f"{file}, line {line}", row
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise RequestError(f"{file}, after line {line}: {error}.") from error
+
+
+def _comma(file: Path) -> str:
+    return "\t" if file.suffix.lower() == ".tsv" else ","
+
+
+def _json(file: Path) -> Table:
+    return _table(file, _json_rows(file))
+
+
+def _json_rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    with file.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise RequestError(f"{file}, line {number}: not JSON ({error.msg}, column {error.colno}).") from error
+            if not isinstance(row, dict):
+                raise RequestError(
+                    f'{file}, line {number}: a row is an object such as {{"image": ..., "caption": ...}}.'
+                )
+            yield f"{file}, line {number}", row
+
+
+class _Arrow(Sequence[Any]):
+    """A column of Arrow, whose cells become Python values when they are asked for."""
+
+    def __init__(self, column: Any):
+        self.column = column
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    def __getitem__(self, row: Any) -> Any:
+        return self.column[int(row)].as_py()
+
+
+def _parquet(file: Path) -> Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        whole = pq.read_table(file, memory_map=True)
+    except pa.ArrowException as error:
+        raise RequestError(f"'{file}' cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+    return _of_arrow(str(file), whole, file.parent, _digest(file))
+
+
+def _of_arrow(name: str, whole: Any, base: Path, digest: str) -> Table:
+    columns = {column: _Arrow(whole[column]) for column in whole.column_names}
+    return Table(name, columns, base, _Counted(name, whole.num_rows), digest)
+
+
+class _Counted(Sequence[str]):
+    def __init__(self, name: str, rows: int):
+        self.name, self.rows = name, rows
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, row: Any) -> Any:
+        return f"{self.name}, row {row} (counted from 0)"
+
+
+def _hugging_face(path: str) -> Table:
+    from datasets import Image, load_dataset
+
+    name, _, split = path.removeprefix("hf://").partition(":")
+    try:
+        data: Any = load_dataset(name, split=split or "train")
+    except Exception as error:  # the library raises whatever its file systems and parsers do
+        raise RequestError(f"{path}: {str(error).splitlines()[0]}") from error
+    for column, kind in data.features.items():
+        if isinstance(kind, Image):
+            data = data.cast_column(column, Image(decode=False))
+    columns = {column: _Column(data, column) for column in data.column_names}
+    return Table(path, columns, Path(), _Counted(path, len(data)), str(data._fingerprint))
+
+
+class _Column(Sequence[Any]):
+    def __init__(self, data: Any, name: str):
+        self.data, self.name = data, name
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, row: Any) -> Any:
+        return self.data[int(row)][self.name]
+
+
+def _folder(folder: Path) -> Table:
+    for name in METADATA:
+        if (folder / name).is_file():
+            table = _read(str(folder / name))
+            if "file_name" not in table.columns:
+                return table
+            named = {"image": table.columns["file_name"], **table.columns}
+            return Table(table.name, named, table.base, table.places, table.digest)
+    pictures = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES)
+    rows = [(str(picture), _described(folder, picture)) for picture in pictures]
+    names = list(dict.fromkeys(name for _, row in rows for name in row))
+    listing = "\n".join(f"{row}" for _, row in rows)
+    columns = {name: [row.get(name) for _, row in rows] for name in names}
+    return Table(
+        str(folder), columns, folder, [place for place, _ in rows], hashlib.sha256(listing.encode()).hexdigest()
+    )
+
+
+def _described(folder: Path, picture: Path) -> dict[str, str]:
+    """Return a picture's row: its class is the sub-folder, its caption the .txt beside it or else its class."""
+    inside = picture.relative_to(folder)
+    row = {"image": str(inside)}
+    if len(inside.parts) > 1:
+        row |= {"label": inside.parts[0], "caption": inside.parts[0].replace("_", " ")}
+    beside = picture.with_suffix(".txt")
+    if beside.is_file():
+        row["caption"] = beside.read_text(encoding="utf-8").strip()
+    return row
+
+
+def _archive(file: Path) -> Table:
+    return _archives(str(file), [file])
+
+
+def _archives(name: str, shards: Sequence[Path]) -> Table:
+    rows = [row for shard in shards for row in _samples(shard)]
+    names = list(dict.fromkeys(column for _, row in rows for column in row))
+    columns = {column: [row.get(column) for _, row in rows] for column in names}
+    sizes = repr([(shard.name, shard.stat().st_size) for shard in shards])
+    return Table(name, columns, Path(), [place for place, _ in rows], hashlib.sha256(sizes.encode()).hexdigest())
+
+
+def _samples(shard: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Return the samples of a WebDataset tar: files that share a name up to its first dot."""
+    samples: dict[str, dict[str, Any]] = {}
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                if member.isfile():
+                    folder, _, name = member.name.rpartition("/")
+                    key, _, suffix = name.partition(".")
+                    part = Slice(shard, member.offset_data, member.size)
+                    samples.setdefault(f"{folder}/{key}".lstrip("/"), {}).update(_part(suffix.lower(), part))
+    except FileNotFoundError as error:
+        raise RequestError(f"there is no file '{shard}'.") from error
+    except (tarfile.TarError, ValueError) as error:
+        raise RequestError(
+            f"'{shard}' cannot be read as an uncompressed tar with its parts in UTF-8: {error}."
+        ) from error
+    return [(f"{shard}, sample {key}", sample) for key, sample in samples.items()]
+
+
+def _part(suffix: str, part: Slice) -> dict[str, Any]:
+    """Return what one file of a sample adds to its row. Raises ValueError where it is not what its name says."""
+    if f".{suffix}" in PICTURES:
+        return {"image": part, suffix: part}
+    if suffix == "json":
+        return json.loads(part.read_bytes())
+    if suffix in ("txt", "cls"):
+        text = part.read_bytes().decode().strip()
+        return {suffix: text, "caption" if suffix == "txt" else "label": text}
+    return {suffix: part}
+
+
+_BY_SUFFIX: dict[str, Callable[[Path], Table]] = {
+    ".csv": _separated,
+    ".tsv": _separated,
+    ".jsonl": _json,
+    ".ndjson": _json,
+    ".parquet": _parquet,
+    ".tar": _archive,
+}
