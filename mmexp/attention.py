@@ -25,6 +25,22 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor
     return scores.masked_fill(~seen, float("-inf")).softmax(-1).to(value.dtype) @ value
 
 
+def places_of(mask: Tensor) -> Tensor:
+    """Return (T,) the positions of the real tokens in a flattened batch, `mask (B, N)`."""
+    return mask.flatten().nonzero().squeeze(1)
+
+
+def pack(tokens: Tensor, places: Tensor) -> Tensor:
+    """Return the real tokens (T, D) of `tokens (B, N, D)` in a row: captions differ much in length, and padding costs."""
+    return tokens.flatten(0, 1).index_select(0, places)
+
+
+def unpack(tokens: Tensor, places: Tensor, mask: Tensor) -> Tensor:
+    """Return `tokens (T, D)` as (B, N, D) with zeros where `mask (B, N)` is false."""
+    padded = tokens.new_zeros(mask.numel(), tokens.shape[-1])
+    return padded.index_copy(0, places, tokens).unflatten(0, mask.shape)
+
+
 def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
     """Return the mean of the real tokens: (B, N, D), (B, N) -> (B, D)."""
     weight = mask.unsqueeze(-1).to(tokens.dtype)

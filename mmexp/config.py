@@ -66,7 +66,8 @@ def _check_node(node: Node, choices: Mapping[str, str]) -> None:
     if shared := SHARED.get(node.path.partition(".")[0]):
         accepted |= signature(shared).parameters
     origin = _origin(node.path, choices)
-    for key, value in node.values.items():
+    # A key such as `on:` is true, not text, to a YAML parser.
+    for key, value in ((str(key), value) for key, value in node.values.items()):
         if key.startswith("_"):
             continue
         if key not in accepted and not node.accepts.open_ended:

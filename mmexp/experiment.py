@@ -21,6 +21,7 @@ from mmexp.runs.record import RunRecord, hardware_facts, write_metrics
 from mmexp.tasks.base import Task
 from mmexp.training.interrupt import Interrupted, SignalCheckpoint
 from mmexp.training.loggers import RunFacts, finish
+from mmexp.training.messages import quieten
 from mmexp.training.progress import ProgressBar, Stopwatch
 from mmexp.types import Batch, DataSource
 
@@ -55,6 +56,7 @@ def run(request: Request) -> int:
     record = RunRecord(request.directory, _facts(request, experiment))
     if experiment.trainer.is_global_zero:
         record.start(OmegaConf.to_yaml(OmegaConf.create(dict(request.config))))
+        print(_opening(experiment, request))
     status, error, code = "failed", None, 1
     try:
         metrics = train_and_evaluate(experiment, request)
@@ -74,6 +76,20 @@ def run(request: Request) -> int:
     if status == "completed" and experiment.trainer.is_global_zero:
         show(experiment, request, metrics)
     return code
+
+
+def _opening(experiment: Experiment, request: Request) -> str:
+    """Return what is about to happen, in two lines."""
+    task, splits = experiment.task, experiment.source.splits
+    total = sum(p.numel() for p in task.parameters())
+    trained = sum(p.numel() for p in task.parameters() if p.requires_grad)
+    part = "all trained" if trained == total else f"{trained / total:.1%} trained"
+    rows = ", ".join(f"{name} {len(samples):,}" for name, samples in splits.items())
+    batch = experiment.stopwatch.batch_size
+    return (
+        f"{request.config['name']}: {total / 1e6:.1f} M weights, {part}; {task.total_steps:,} steps of {batch}; rows: {rows}\n"
+        f"run: {request.directory}"
+    )
 
 
 def prepare(request: Request) -> Experiment:
@@ -138,6 +154,7 @@ def make_trainer(
         metric, mode = checkpointing.monitor, "min" if "loss" in checkpointing.monitor else "max"
     validations = max(1, ceil(task.total_steps / (checkpointing.validate_every_epochs * epoch_steps)))
     directory = request.directory / "checkpoints"
+    quieten()
     return L.Trainer(
         **hardware,
         max_steps=task.total_steps,

@@ -1,22 +1,10 @@
 """The real command line in a subprocess: what is answered before anything heavy is loaded, and how."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-
-def mmexp(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mmexp", *arguments],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+from command_line import mmexp
 
 
 def test_help_and_list_import_no_torch(tmp_path):

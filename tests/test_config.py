@@ -77,7 +77,7 @@ def config(**changes):
 OBJECTIVES = {
     "contrastive": {"_target_": "mmexp.objectives.contrastive.Contrastive", "weight": 1.0},
     "distill": {"_target_": "mmexp.objectives.distill.Distill", "weight": 1.0},
-    "classify": {"_target_": "mmexp.objectives.classify.Classify", "weight": 1.0, "on": "fused"},
+    "classify": {"_target_": "mmexp.objectives.classify.Classify", "weight": 1.0, "source": "fused"},
 }
 NO_FUSION = {"_target_": "mmexp.fusion.none.NoFusion"}
 
@@ -113,4 +113,4 @@ def test_wrong_requests_are_answered_in_one_line(changes, message):
 
 def test_a_right_request_passes():
     check(config(), {"fusion": "concat"})
-    check(config(fusion=NO_FUSION, objective={"classify": OBJECTIVES["classify"] | {"on": "image"}}), {})
+    check(config(fusion=NO_FUSION, objective={"classify": OBJECTIVES["classify"] | {"source": "image"}}), {})

@@ -22,10 +22,21 @@ class Outcome:
 def main(arguments: Sequence[str]) -> int:
     """Run Hydra with our job; return the exit status of the run, for a sweep 1 where any of its runs failed."""
     outcome = Outcome()
-    run_hydra(partial(_job, outcome), arguments)
+    try:
+        run_hydra(partial(_job, outcome), arguments)
+    except RequestError:
+        _remove_refused_sweep()
+        raise
     if outcome.wrong:
         raise outcome.wrong
     return outcome.status
+
+
+def _remove_refused_sweep() -> None:
+    from mmexp.runs.sweep import Summary, remove_if_without_runs
+
+    if Summary.begun:
+        remove_if_without_runs(Summary.begun)
 
 
 def _job(outcome: Outcome, config: Any) -> int:

@@ -1,5 +1,6 @@
 """Any image model of timm, by name."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ class TimmImage(PictureEncoder):
     """The model `name` with `options` for its constructor, fed with pictures of `image_size` pixels a side.
 
     `weights` is a local file (safetensors or pth); `pretrained` downloads those that timm knows. Without either the
-    weights are random and pictures are not cropped beyond their proportions. Raises RequestError for unknown names,
-    options and files.
+    weights are random and pictures are not cropped beyond their proportions. `stem` are the channels of 3x3 convolutions
+    of stride 2 that stand for the patch projection of a vision transformer (arXiv:2106.14881). Raises RequestError for
+    unknown names, options and files.
     """
 
     def __init__(
@@ -27,9 +29,11 @@ class TimmImage(PictureEncoder):
         image_size: PositiveInt | None = None,
         pretrained: bool = False,
         weights: str | None = None,
+        stem: Sequence[PositiveInt] = (),
         options: dict[str, Any] | None = None,
     ):
-        model = _create(name, image_size, pretrained, weights, options or {})
+        arguments = {**(options or {}), **_convolutional_stem(stem)}
+        model = _create(name, image_size, pretrained, weights, arguments)
         from timm.data import resolve_model_data_config
 
         data = resolve_model_data_config(model)
@@ -51,6 +55,19 @@ class TimmImage(PictureEncoder):
         tokens = timm_features.as_tokens(self.model, features)
         pooled = self.model.forward_head(features, pre_logits=True) if self.own_head else tokens.mean(1)
         return tokens, pooled
+
+
+def _convolutional_stem(channels: Sequence[int]) -> dict[str, Any]:
+    if not channels:
+        return {}
+    from timm.layers import HybridEmbed
+    from timm.models.vision_transformer_hybrid import ConvStem
+
+    def embed(img_size: int, in_chans: int, embed_dim: int, **_: Any) -> HybridEmbed:
+        convolutions = ConvStem(in_chans, len(channels), tuple(channels), stride=(2,) * len(channels))
+        return HybridEmbed(convolutions, img_size, patch_size=1, in_chans=in_chans, embed_dim=embed_dim)
+
+    return {"embed_layer": embed}
 
 
 def _create(name: str, size: int | None, pretrained: bool, weights: str | None, options: dict[str, Any]) -> Any:

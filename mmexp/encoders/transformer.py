@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmexp.attention import masked_mean
+from mmexp.attention import masked_mean, places_of, unpack
 from mmexp.encoders.names import first_line
 from mmexp.encoders.tokens import pad
 from mmexp.encoders.transformer_block import Block
@@ -63,10 +63,11 @@ class Transformer(nn.Module):
     def forward(self, prepared: Prepared) -> Encoded:
         """Encode `ids (B, N)` with `mask (B, N)`, N at most `context`."""
         ids, mask = prepared["ids"], prepared["mask"]
-        tokens = self.embed(ids) + self.positions[: ids.shape[1]]
+        places = places_of(mask)
+        tokens = self.embed(ids.flatten()[places]) + self.positions[places % ids.shape[1]]
         for block in self.blocks:
-            tokens = block(tokens, mask)
-        tokens = self.norm(tokens)
+            tokens = block(tokens, mask, places)
+        tokens = unpack(self.norm(tokens), places, mask)
         return Encoded(tokens, masked_mean(tokens, mask), mask)
 
 

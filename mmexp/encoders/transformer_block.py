@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmexp.attention import attention
+from mmexp.attention import attention, pack, unpack
 
 
 class Block(nn.Module):
@@ -22,9 +22,13 @@ class Block(nn.Module):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Return `tokens (B, N, D)` after looking at those of them that `mask (B, N)` calls real."""
-        query, key, value = self.qkv(self.norm1(tokens)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        seen = attention(query, key, value, mask)
-        tokens = tokens + self.proj(seen.transpose(1, 2).flatten(2))
+    def forward(self, tokens: Tensor, mask: Tensor, places: Tensor) -> Tensor:
+        """Return `tokens (T, D)`, the real ones of a batch in a row, after looking at those of their own caption.
+
+        `mask (B, N)` says which tokens of the padded batch are real, `places (T,)` are their positions in it, flattened.
+        """
+        padded = unpack(self.qkv(self.norm1(tokens)), places, mask)
+        query, key, value = padded.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        seen = attention(query, key, value, mask).transpose(1, 2).flatten(2)
+        tokens = tokens + self.proj(pack(seen, places))
         return tokens + self.fc2(F.gelu(self.fc1(self.norm2(tokens))))

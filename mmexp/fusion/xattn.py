@@ -1,13 +1,14 @@
 """Cross-attention: the tokens of each modality look at the tokens of all others."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmexp.attention import attention, masked_mean
+from mmexp.attention import attention, masked_mean, pack, places_of, unpack
 from mmexp.types import Encoded, PositiveInt
 
 
@@ -21,16 +22,30 @@ class CrossAttention(nn.Module):
         self.q, self.kv, self.proj = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
         self.fc1, self.fc2 = nn.Linear(dim, 2 * dim), nn.Linear(2 * dim, dim)
 
-    def forward(self, tokens: Tensor, context: Tensor, context_mask: Tensor) -> Tensor:
-        """Return `tokens (B, N, D)` enriched by `context (B, M, D)`, of which `context_mask (B, M)` says what is real."""
-        query = self._heads(self.q(self.norm_query(tokens)))
-        key, value = map(self._heads, self.kv(self.norm_context(context)).chunk(2, -1))
-        seen = attention(query, key, value, context_mask)
-        tokens = tokens + self.proj(seen.transpose(1, 2).flatten(2))
-        return tokens + self.fc2(F.gelu(self.fc1(self.norm_mlp(tokens))))
+    def forward(self, stream: "Stream", contexts: Sequence["Stream"]) -> "Stream":
+        """Return the stream enriched by what its tokens see in the tokens of `contexts`."""
+        query = self._heads(stream, self.q(self.norm_query(stream.tokens)))
+        both = [self._heads(c, self.kv(self.norm_context(c.tokens))) for c in contexts]
+        key, value = torch.cat(both, 2).chunk(2, -1)
+        seen = attention(query, key, value, torch.cat([c.mask for c in contexts], 1)).transpose(1, 2).flatten(2)
+        tokens = stream.tokens + self.proj(pack(seen, stream.places))
+        return replace(stream, tokens=tokens + self.fc2(F.gelu(self.fc1(self.norm_mlp(tokens)))))
 
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+    def _heads(self, stream: "Stream", x: Tensor) -> Tensor:
+        return stream.padded(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One modality's real tokens (T, D) in a row, `places (T,)` of the padded batch that `mask (B, N)` describes."""
+
+    tokens: Tensor
+    places: Tensor
+    mask: Tensor
+
+    def padded(self, x: Tensor) -> Tensor:
+        """Return `x (T, E)` as (B, N, E)."""
+        return unpack(x, self.places, self.mask)
 
 
 class CrossAttentionFusion(nn.Module):
@@ -50,17 +65,19 @@ class CrossAttentionFusion(nn.Module):
 
     def forward(self, encoded: dict[str, Encoded]) -> Encoded:
         """Fuse `{modality: Encoded}`; with one modality alone its tokens pass unchanged, a missing one pools to zeros."""
-        names = [name for name in self.project if name in encoded]
-        tokens = {name: self.project[name](encoded[name].tokens) for name in names}
-        masks = {name: encoded[name].mask for name in names}
-        for block in self.blocks if len(names) > 1 else ():
-            tokens = {name: self._look(block[name], name, tokens, masks) for name in names}
-        pooled = [masked_mean(tokens[name], masks[name]) if name in tokens else None for name in self.project]
+        streams = {name: self._stream(name, encoded[name]) for name in self.project if name in encoded}
+        for block in self.blocks if len(streams) > 1 else ():
+            streams = {
+                name: block[name](stream, [other for o, other in streams.items() if o != name])
+                for name, stream in streams.items()
+            }
+        tokens = {name: stream.padded(stream.tokens) for name, stream in streams.items()}
+        pooled = [masked_mean(tokens[n], streams[n].mask) if n in tokens else None for n in self.project]
         blank = torch.zeros_like(next(p for p in pooled if p is not None))
         mixed = self.mix(self.norm(torch.cat([blank if p is None else p for p in pooled], -1)))
-        return Encoded(torch.cat(list(tokens.values()), 1), mixed, torch.cat(list(masks.values()), 1))
+        masks = [stream.mask for stream in streams.values()]
+        return Encoded(torch.cat(list(tokens.values()), 1), mixed, torch.cat(masks, 1))
 
-    @staticmethod
-    def _look(block: nn.Module, name: str, tokens: dict[str, Tensor], masks: dict[str, Tensor]) -> Tensor:
-        others = [other for other in tokens if other != name]
-        return block(tokens[name], torch.cat([tokens[o] for o in others], 1), torch.cat([masks[o] for o in others], 1))
+    def _stream(self, name: str, encoded: Encoded) -> Stream:
+        places = places_of(encoded.mask)
+        return Stream(self.project[name](pack(encoded.tokens, places)), places, encoded.mask)

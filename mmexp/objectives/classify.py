@@ -7,15 +7,15 @@ from mmexp.types import Encoded, Fraction, ModelShape, Terms, Views
 
 
 class Classify(nn.Module):
-    """Cross-entropy on `label`; rows without a label (-1) do not count. `on` is `fused` or the name of a modality."""
+    """Cross-entropy on `label`; rows without a label (-1) do not count. `source` is `fused` or the name of a modality."""
 
-    needs = ("{on}", "labels")
+    needs = ("{source}", "labels")
 
-    def __init__(self, shape: ModelShape, *, on: str = "fused", label_smoothing: Fraction = 0.0):
+    def __init__(self, shape: ModelShape, *, source: str = "fused", label_smoothing: Fraction = 0.0):
         super().__init__()
-        dim = shape.fused_dim if on == "fused" else shape.dims[on]
+        dim = shape.fused_dim if source == "fused" else shape.dims[source]
         assert dim is not None
-        self.on, self.label_smoothing = on, label_smoothing
+        self.source, self.label_smoothing = source, label_smoothing
         self.head = nn.Linear(dim, shape.num_classes)
 
     def classify(self, encoded: Encoded) -> Tensor:
@@ -24,7 +24,7 @@ class Classify(nn.Module):
 
     def forward(self, views: Views) -> Terms:
         """Return the cross-entropy and the accuracy."""
-        encoded = views.fused() if self.on == "fused" else views.encoded()[self.on]
+        encoded = views.fused() if self.source == "fused" else views.encoded()[self.source]
         logits, label = self.classify(encoded).float(), views.batch["label"]
         # Summed and divided here: the mean of no rows would be NaN.
         counted = (label >= 0).sum().clamp_min(1)

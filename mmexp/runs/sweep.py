@@ -1,6 +1,7 @@
 """What is known of a sweep once all of its runs have ended."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,20 @@ def rows_of(directory: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def remove_if_without_runs(directory: Path) -> None:
+    """Remove a sweep that was refused: Hydra has then written its `multirun.yaml`, and nothing else."""
+    if directory.is_dir() and [path.name for path in directory.iterdir()] == ["multirun.yaml"]:
+        shutil.rmtree(directory)
+
+
 class Summary(Callback):
-    """A Hydra callback that prints the sweep's table when its last run has ended."""
+    """A Hydra callback that prints the sweep's table when its last run has ended. `begun` is the sweep under way."""
+
+    begun: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Remember where the sweep writes."""
+        Summary.begun = Path(config.hydra.sweep.dir)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the table to standard output."""

@@ -92,8 +92,11 @@ def closing_table(metrics: dict[str, float]) -> Table:
         numbers = [found.get((split, metric)) for metric in columns]
         if any(numbers):
             table.add_row(Text(split), *map(_cell, numbers))
-    if any(number.ratio for number in found.values()):
-        table.caption = Text("before → after training; 2× is twice as good as chance", style="dim")
+    notes = {
+        "before → after training": any(number.start is not None for number in found.values()),
+        "2× is twice as good as chance": any(number.ratio for number in found.values()),
+    }
+    table.caption = Text("; ".join(note for note, holds in notes.items() if holds), style="dim")
     return table
 
 

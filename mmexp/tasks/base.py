@@ -56,6 +56,12 @@ class Task(L.LightningModule):
         assert total is not None
         return total, {"loss": total.detach(), **numbers}
 
+    def on_train_epoch_start(self) -> None:
+        """Let the running statistics of frozen batch norms rest: they are weights too, and frozen means bit-equal."""
+        for module in self.model.modules():
+            if hasattr(module, "running_mean") and not any(p.requires_grad for p in module.parameters()):
+                module.eval()
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one step; every `log_every_steps` steps its numbers are logged."""
         loss, numbers = self.terms(self.views(batch, self.global_step))
@@ -90,7 +96,7 @@ class Task(L.LightningModule):
                 rows |= {f"vector/{name}": vector for name, vector in objective.embed(views.encoded()).items()}
             if hasattr(objective, "classify"):
                 rows["logits"] = objective.classify(
-                    views.fused() if objective.on == "fused" else views.encoded()[objective.on]
+                    views.fused() if objective.source == "fused" else views.encoded()[objective.source]
                 )
         return {name: self._gather(tensor) for name, tensor in rows.items()}
 

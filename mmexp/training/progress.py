@@ -81,14 +81,14 @@ class ProgressBar(Callback):
             self._bar.update(0, completed=trainer.global_step, state=state)
         elif time.monotonic() - self._line_at > _SECONDS_BETWEEN_LINES:
             self._line_at = time.monotonic()
-            print(
-                f"step {trainer.global_step}/{self.total}  {state}  {self._left(trainer)}", file=sys.stderr, flush=True
-            )
+            line = f"step {trainer.global_step}/{self.total}  {state}  {self._left(trainer)}"
+            print(line.rstrip(), file=sys.stderr, flush=True)
 
     def _state(self, trainer: L.Trainer) -> str:
         loss = trainer.callback_metrics.get("train/loss")
         shown = f"loss {float(loss):.3f}" if loss is not None else ""
-        return f"{shown}  {self.stopwatch.samples_per_second:.0f} samples/s"
+        speed = self.stopwatch.samples_per_second
+        return f"{shown}  {speed:.0f} samples/s" if speed else shown
 
     def _left(self, trainer: L.Trainer) -> str:
         if not self.stopwatch.seconds:

@@ -215,7 +215,6 @@ def test_a_tower_is_swapped_alone(tmp_path_factory):
     assert chosen.text._target_.endswith("HuggingFaceText")
 
 
-@pytest.mark.skipif(not BUNDLED.is_file(), reason="the bundled tokenizer is not built")
 def test_the_bundled_tokenizer():
     encoder = Transformer(depth=1)
     assert (encoder.pad_token_id, encoder.mask_token_id) == (0, 1)

@@ -1,0 +1,19 @@
+"""Of what the libraries say while they train, only that on which a user can act."""
+
+import logging
+import warnings
+
+_NOTHING_TO_DO = (
+    "Experiment logs directory",  # of the CSV logger, about the run directory that we have just made
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    "The '.*dataloader' does not have many workers",
+    "Checkpoint directory .* exists and is not empty",
+)
+
+
+def quieten() -> None:
+    """Hide Lightning's notes on what it is, and warnings about code that is not the user's."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for message in _NOTHING_TO_DO:
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,78 @@
+"""Every file in conf/ composes and passes the checks that stand before building; every experiment trains."""
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import mmexp
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf, open_dict
+
+from mmexp.compose import compose
+from mmexp.config import GROUPS, check
+
+CONF = Path(__file__).parents[2] / "conf"
+# What a choice needs beside itself.
+TOGETHER = {
+    "data=table": ["data.train=x.csv"],
+    "fusion=none": ["objective=contrastive"],
+    "objective=contrastive": ["fusion=none"],
+    "objective=distill": ["task=distill", "teacher=x", "fusion=none"],
+    "task=distill": ["objective=[matching,distill]", "teacher=x"],
+    "objective=masked": ["fusion=none"],
+    "encoder=timm": ["encoder.image.name=resnet18"],
+    "encoder/image=timm": ["encoder.image.name=resnet18"],
+    "encoder/text=huggingface": ["encoder.text.name=x"],
+    "experiment=distill": ["teacher=x"],
+}
+
+
+def parts() -> list[str]:
+    found = []
+    for group in (*GROUPS, "experiment"):
+        for file in sorted((CONF / group).rglob("*.yaml")):
+            found.append(f"{file.parent.relative_to(CONF)}={file.stem}")
+    return found
+
+
+@pytest.mark.parametrize("part", parts())
+def test_every_part_composes(part, monkeypatch):
+    whole = compose([part, *TOGETHER.get(part, [])])
+    HydraConfig.instance().set_config(whole)
+    choices = {group: str(choice) for group, choice in whole.hydra.runtime.choices.items()}
+    with open_dict(whole):
+        config = whole.copy()
+        config.pop("hydra")
+    check(OmegaConf.to_container(config, resolve=True), choices)
+
+
+@pytest.mark.parametrize("part", parts())
+def test_every_part_says_what_it_is(part):
+    group, _, name = part.rpartition("=")
+    lines = (CONF / group / f"{name}.yaml").read_text().splitlines()
+    said = next(line for line in lines if "@package" not in line)
+    assert said.startswith("# ") and len(said) > 8
+
+
+EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("teacher")
+    done = mmexp("train", *SHORT, "hydra.run.dir=run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+SHORT = ("budget.steps=2", "data.batch_size=8", "data.styles=[blob]", "evaluate=false")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_trains_two_steps(name, tmp_path, request):
+    more = [f"teacher={request.getfixturevalue('teacher')}"] if name == "distill" else []
+    done = mmexp("train", f"experiment={name}", *SHORT, *more, "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["status"] == "completed"
+    assert record["steps"] == 2

@@ -1,0 +1,88 @@
+"""The bundled data: what is in which split, and that nothing of one leaks into another."""
+
+import numpy as np
+import pytest
+
+from mmexp.data.emoji import ASSETS, emoji
+from mmexp.errors import RequestError
+
+
+@pytest.fixture(scope="module")
+def source():
+    return emoji()
+
+
+def concepts(source, split: str) -> set[int]:
+    return set(source.splits[split].concepts.tolist())
+
+
+def test_every_split_is_there(source):
+    sizes = {name: len(samples) for name, samples in source.splits.items()}
+    assert sizes["train"] > 4000 and min(sizes.values()) > 300
+    assert list(sizes) == ["train", "val", "test", "test_cross_style"]
+
+
+def test_unseen_concepts_are_unseen(source):
+    train, val, test = (concepts(source, name) for name in ("train", "val", "test"))
+    assert not train & val and not train & test and not val & test
+
+
+def test_near_relatives_are_in_one_split(source):
+    """Woman, man and person at the same thing differ by little: trained on one, the others would be known."""
+    homes: dict[str, set[str]] = {}
+    for name, samples in source.splits.items():
+        for row in range(len(samples)):
+            label = samples.read(row, "text").partition(":")[0]
+            word = label.replace("woman", "person").replace("man", "person")
+            if word.startswith("person "):
+                homes.setdefault(word, set()).add(name.replace("test_cross_style", "train"))
+    assert len(homes) > 30
+    assert all(len(found) == 1 for found in homes.values())
+
+
+def test_cross_style_is_of_seen_concepts_in_a_style_they_were_not_seen_in(source):
+    train, cross = source.splits["train"], source.splits["test_cross_style"]
+    seen = set(zip(train.concepts.tolist(), train.styles, strict=True))
+    held = set(zip(cross.concepts.tolist(), cross.styles, strict=True))
+    assert concepts(source, "test_cross_style") <= concepts(source, "train")
+    assert not seen & held
+
+
+def test_pictures_and_texts(source):
+    samples = source.splits["test"]
+    assert samples.read(0, "image").size == (64, 64)
+    assert samples.read(0, "image").mode == "RGB"
+    whole = samples.read(0, "text")
+    label, _, tags = whole.partition(": ")
+    varied = {samples.read(0, "text", np.random.default_rng(seed)) for seed in range(20)}
+    assert label in varied and len(varied) > 3
+    assert all(set(text.partition(": ")[2].split(", ")) <= {*tags.split(", "), ""} for text in varied)
+    assert samples.styles[0] in samples.where(0)
+
+
+def test_the_same_draw_gives_the_same_text(source):
+    samples = source.splits["train"]
+    first, second = (samples.read(3, "text", np.random.default_rng(7)) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize("locale", sorted(path.stem for path in ASSETS.glob("text/*.parquet")))
+def test_every_language(locale):
+    source = emoji(locale=locale)
+    assert source.splits["train"].read(0, "text")
+    assert source.fingerprint != emoji(locale="de" if locale == "en" else "en").fingerprint
+
+
+def test_styles_are_chosen():
+    source = emoji(styles=["noto"], label="subgroup")
+    assert set(source.splits["train"].styles) == {"noto"}
+    assert len(source.classes) > 50
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [({"locale": "fre"}, "'fre' is not among .* Did you mean 'fr'"), ({"styles": ["nooto"]}, "Did you mean 'noto'")],
+)
+def test_what_is_not_there_gets_the_nearest_name(asked, message):
+    with pytest.raises(RequestError, match=message):
+        emoji(**asked)
