@@ -9,7 +9,7 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
-from mmexp.data.loading import Loading
+from mmexp.data.loading import Loading, Variation
 from mmexp.errors import RequestError
 from mmexp.model import Model
 from mmexp.tasks.base import Task
@@ -39,6 +39,11 @@ def loading(config: Config) -> Loading:
 def data_source(config: Config) -> DataSource:
     """Return the splits. Raises RequestError for paths, columns and rows that are wrong."""
     return make(config["data"], without=tuple(f.name for f in fields(Loading)))
+
+
+def variation(config: Config) -> Variation:
+    """Return how training samples change from epoch to epoch."""
+    return Variation(config["seed"], [make(node) for node in config["augmentation"].values()])
 
 
 def model(config: Config, modalities: list[str]) -> Model:

@@ -103,7 +103,7 @@ def prepare(request: Request) -> Experiment:
     assembled = build.assemble(config, list(source.modalities), len(source.classes), teacher_dims)
     encoders: Any = assembled.model.encoders
     teachers: Any = teacher.model.encoders if teacher else None
-    train = train_loader(source.splits["train"], encoders, loading, config["seed"], teachers)
+    train = train_loader(source.splits["train"], encoders, loading, build.variation(config), teachers)
     budget: Any = build.make(config["budget"])
     steps = budget.total_steps(loading.batch_size, len(source.splits["train"]), 1.0)
     task = build.task(config, assembled, steps, teacher)

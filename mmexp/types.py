@@ -66,6 +66,24 @@ class DataSource:
     skipped: Mapping[str, int] = field(default_factory=dict)
 
 
+class Draws(Protocol):
+    """Random numbers for the rows of a batch, a function of what they are for."""
+
+    def __call__(self, name: str, columns: int) -> np.ndarray:
+        """Return numbers (B, columns) from 0 to below 1, float32."""
+        ...
+
+
+class Augmentation(Protocol):
+    """Changes training samples of one `modality`, a batch at a time, in the loader."""
+
+    modality: str
+
+    def __call__(self, values: Any, draws: Draws) -> Any:
+        """Return what it was given, changed: of `image` uint8 (B, 3, S, S), of `text` a list of strings."""
+        ...
+
+
 class Encoder(Protocol):
     """One modality in, `Encoded` out. `adapter_targets` are regular expressions of the Linear layers LoRA may wrap."""
 

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "mmexp"
-LEAVES = ("encoders", "fusion", "objectives", "adapters", "data")
+LEAVES = ("encoders", "fusion", "objectives", "adapters", "data", "augmentations")
 # What each room may import of the package; a file at the top is a room of its own.
 MAY = {
     "errors": set(),
     "attention": set(),
     "types": {"errors"},
-    **{leaf: {"types", "errors", "attention", leaf} for leaf in LEAVES},
+    "draws": set(),
+    **{leaf: {"types", "errors", "attention", "draws", leaf} for leaf in LEAVES},
     "model": {"types"},
     "weights": {"errors"},
     "teacher": {"types", "model"},

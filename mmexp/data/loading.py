@@ -1,79 +1,31 @@
 """From samples to batches: the order of rows, decoded pictures kept, each encoder's own preparation."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mmexp.data.crop import random_crops
+from mmexp.data.orders import EvaluationOrder, Place, TrainOrder
+from mmexp.draws import RowDraws
 from mmexp.errors import RequestError
-from mmexp.types import Batch, Encoder, Fraction, NonNegativeInt, PositiveInt, Prepared, Samples
-
-Place = tuple[int, int]
-"""A row and the epoch in which it is read; -1 for reading without variation."""
+from mmexp.types import Augmentation, Batch, Encoder, NonNegativeInt, PositiveInt, Prepared, Samples
 
 
 @dataclass(frozen=True)
 class Loading:
     """How rows become batches: the keys that every choice of `data` shares.
 
-    `batch_size` counts the rows of one step over all processes. `crop` is the least share of a side that a random crop
-    keeps (1: no cropping). Decoded pictures stay in memory while a split's fit into `cache_bytes`.
+    `batch_size` counts the rows of one step over all processes. Decoded pictures stay in memory while a split's fit into
+    `cache_bytes`.
     """
 
     batch_size: PositiveInt = 128
     num_workers: NonNegativeInt = 0
-    crop: Fraction = 1.0
     cache_bytes: NonNegativeInt = 2_000_000_000
-
-
-def _process() -> tuple[int, int]:
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
-
-
-class TrainOrder:
-    """Batches of places. The order is a function of seed and epoch; each process takes its share of every batch."""
-
-    def __init__(self, rows: int, batch_size: int, seed: int):
-        self.rows, self.batch_size, self.seed, self.epoch = rows, batch_size, seed, 0
-
-    def __len__(self) -> int:
-        return self.rows // self.batch_size
-
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning tells which epoch begins."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[list[Place]]:
-        rank, world = _process()
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.rows)
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield [(int(row), self.epoch) for row in order[start + rank : start + self.batch_size : world]]
-
-
-class EvaluationOrder:
-    """All rows in order; processes take turns, the last ones repeat a row where the division is uneven."""
-
-    def __init__(self, rows: int, batch_size: int):
-        self.rows, self.batch_size = rows, batch_size
-
-    def _own(self) -> list[int]:
-        rank, world = _process()
-        per_process = -(-self.rows // world)
-        return [min(rank + i * world, self.rows - 1) for i in range(per_process)]
-
-    def __len__(self) -> int:
-        return -(-len(self._own()) // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[Place]]:
-        own = self._own()
-        for start in range(0, len(own), self.batch_size):
-            yield [(row, -1) for row in own[start : start + self.batch_size]]
 
 
 class Pictures:
@@ -100,6 +52,26 @@ class Pictures:
         return self.encoder.prepare([self.samples.read(row, "image") for row in rows])["pixels"]
 
 
+@dataclass(frozen=True)
+class Variation:
+    """How training samples change from epoch to epoch: the data's own choice of texts, then the augmentations in turn."""
+
+    seed: int
+    augmentations: Sequence[Augmentation] = ()
+
+    def text(self, row: int, epoch: int) -> np.random.Generator:
+        """Return the randomness by which the data chooses among a row's texts."""
+        return np.random.default_rng((self.seed, epoch, row))
+
+    def __call__(self, modality: str, values: Any, places: Sequence[Place]) -> Any:
+        """Return the values (B) of one modality, changed."""
+        draws = RowDraws(self.seed, places[0][1], [row for row, _ in places])
+        for augmentation in self.augmentations:
+            if augmentation.modality == modality:
+                values = augmentation(values, draws)
+        return values
+
+
 class PreparedSamples(Dataset[Batch]):
     """Whole batches of a split, as its encoders want them; `teacher` holds the same samples as a teacher wants them."""
 
@@ -108,11 +80,10 @@ class PreparedSamples(Dataset[Batch]):
         samples: Samples,
         encoders: Mapping[str, Encoder],
         loading: Loading,
-        seed: int,
-        crop: float = 1.0,
+        variation: Variation | None = None,
         teachers: Mapping[str, Encoder] | None = None,
     ):
-        self.samples, self.seed, self.crop = samples, seed, crop
+        self.samples, self.variation = samples, variation
         self.readers = self._readers(encoders, loading)
         self.teachers = self._readers(teachers, loading) if teachers else None
 
@@ -139,23 +110,21 @@ class PreparedSamples(Dataset[Batch]):
         return batch
 
     def _prepared(self, readers: dict[str, Any], places: Sequence[Place]) -> dict[str, Prepared]:
-        prepared = {}
+        prepared: dict[str, Prepared] = {}
         for name, reader in readers.items():
             if isinstance(reader, Pictures):
-                prepared[name] = {"pixels": self._cropped(reader([row for row, _ in places]), places)}
+                pixels = reader([row for row, _ in places])
+                prepared[name] = {"pixels": self._varied(name, pixels, places)}
             else:
-                values = [self.samples.read(row, name, self._rng(row, epoch)) for row, epoch in places]
-                prepared[name] = reader.prepare(values)
+                values = [self._value(name, row, epoch) for row, epoch in places]
+                prepared[name] = reader.prepare(self._varied(name, values, places))
         return prepared
 
-    def _rng(self, row: int, epoch: int) -> np.random.Generator | None:
-        return np.random.default_rng((self.seed, epoch, row)) if epoch >= 0 else None
+    def _value(self, modality: str, row: int, epoch: int) -> Any:
+        return self.samples.read(row, modality, self.variation.text(row, epoch) if self.variation else None)
 
-    def _cropped(self, pixels: Tensor, places: Sequence[Place]) -> Tensor:
-        if self.crop >= 1 or places[0][1] < 0:
-            return pixels
-        draws = np.stack([np.random.default_rng((self.seed, epoch, row, 1)).random(4) for row, epoch in places])
-        return random_crops(pixels, self.crop, draws)
+    def _varied(self, modality: str, values: Any, places: Sequence[Place]) -> Any:
+        return self.variation(modality, values, places) if self.variation else values
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -177,7 +146,7 @@ Encoders = Mapping[str, Encoder]
 
 
 def train_loader(
-    samples: Samples, encoders: Encoders, loading: Loading, seed: int, teachers: Encoders | None = None
+    samples: Samples, encoders: Encoders, loading: Loading, variation: Variation, teachers: Encoders | None = None
 ) -> DataLoader[Batch]:
     """Return shuffled batches of `loading.batch_size` rows. Raises RequestError where there are fewer rows than that."""
     if len(samples) < loading.batch_size:
@@ -185,9 +154,8 @@ def train_loader(
             f"data.batch_size={loading.batch_size} is more than the {len(samples)} rows of the train split. "
             f"Set data.batch_size={len(samples)} or less."
         )
-    order = TrainOrder(len(samples), loading.batch_size, seed)
-    prepared = PreparedSamples(samples, encoders, loading, seed, loading.crop, teachers)
-    return _loader(prepared, order, loading)
+    order = TrainOrder(len(samples), loading.batch_size, variation.seed)
+    return _loader(PreparedSamples(samples, encoders, loading, variation, teachers), order, loading)
 
 
 def evaluation_loader(
@@ -195,4 +163,4 @@ def evaluation_loader(
 ) -> DataLoader[Batch]:
     """Return all rows in order, without variation."""
     order = EvaluationOrder(len(samples), loading.batch_size)
-    return _loader(PreparedSamples(samples, encoders, loading, 0, teachers=teachers), order, loading)
+    return _loader(PreparedSamples(samples, encoders, loading, teachers=teachers), order, loading)

@@ -1,0 +1,33 @@
+"""Random numbers as a function: of the seed, the epoch, the row and what they are for, never of what was drawn before."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+
+_ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F)
+
+
+@dataclass(frozen=True)
+class RowDraws:
+    """Numbers for the rows of one batch: `rows (B,)` as they are read in `epoch`."""
+
+    seed: int
+    epoch: int
+    rows: Sequence[int]
+
+    def __call__(self, name: str, columns: int) -> np.ndarray:
+        """Return numbers (B, columns) from 0 to below 1, float32, the same whenever the same is asked for."""
+        parts = (np.asarray(self.rows)[:, None], np.arange(columns)[None], self.epoch, self.seed, crc32(name.encode()))
+        state = np.zeros((len(self.rows), columns), dtype=np.uint64)
+        for part, odd in zip(parts, _ODD, strict=True):
+            state = _mixed(state + np.asarray(part, dtype=np.uint64) * np.uint64(odd))
+        return (state >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
+
+
+def _mixed(state: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64 (Steele et al. 2014)."""
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))

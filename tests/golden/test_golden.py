@@ -1,0 +1,68 @@
+"""Loss curves of a tiny model under each objective: what changes the mathematics shows here.
+
+python tests/golden/test_golden.py     # writes the curves anew, after a change that was meant
+"""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import pytest
+import torch
+from stand_ins import TinyImage, TinyText, batch_of, views_of
+
+from mmexp.fusion.xattn import CrossAttentionFusion
+from mmexp.model import Model
+from mmexp.objectives.classify import Classify
+from mmexp.objectives.contrastive import Contrastive
+from mmexp.objectives.distill import Distill
+from mmexp.objectives.masked import Masked
+from mmexp.objectives.matching import Matching
+from mmexp.training.optimizer import adamw, cosine
+
+FILE = Path(__file__).with_name("losses.json")
+STEPS = 12
+OBJECTIVES = {
+    "contrastive": Contrastive,
+    "matching": Matching,
+    "masked": Masked,
+    "classify": Classify,
+    "distill": Distill,
+}
+
+
+def taught(batch):
+    """Return fixed unit vectors for each row."""
+    generator = torch.Generator().manual_seed(7)
+    vectors = torch.randn(2, len(batch["index"]), 5, generator=generator)
+    image, text = torch.nn.functional.normalize(vectors, dim=-1)
+    return {"image": image, "text": text}
+
+
+def curve(name: str) -> list[float]:
+    """Return the loss of each step."""
+    torch.manual_seed(0)
+    model = Model({"image": TinyImage(), "text": TinyText()}, CrossAttentionFusion({"image": 16, "text": 12}, 12, 3))
+    objective = OBJECTIVES[name](model.shape(num_classes=3, teacher_dims={"image": 5, "text": 5}))
+    optimizer = adamw([*model.parameters(), *objective.parameters()], lr=3e-3)
+    schedule = cosine(optimizer, STEPS, warmup_steps=2)
+    losses = []
+    for step in range(STEPS):
+        loss = sum(objective(views_of(model, batch_of(seed=step % 3), taught, step)).losses.values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(round(loss.item(), 6))
+    return losses
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_curve_is_as_it_was(name):
+    assert curve(name) == pytest.approx(json.loads(FILE.read_text())[name], rel=1e-3)
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps({name: curve(name) for name in OBJECTIVES}, indent=1) + "\n")
