@@ -84,7 +84,7 @@ def assemble(config: Config, modalities: list[str], num_classes: int, teacher_di
     loaded = None
     if start is not None:
         whole = nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)})
-        loaded = load_parts(whole, weights_of(start), f"init_from={start}")
+        loaded = load_parts(whole, weights_of(start), str(start))
     pretrained = {f"encoders.{name}" for name, e in built.encoders.items() if getattr(e, "pretrained", False)}
     known = pretrained | set(loaded.parts if loaded else ())
     fresh = {name for name in ("fusion", *(f"encoders.{n}" for n in built.encoders)) if name not in known}

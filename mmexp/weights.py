@@ -14,13 +14,14 @@ Weights = Mapping[str, Tensor]
 
 @dataclass
 class Loaded:
-    """Which parts were loaded, and of the others why not."""
+    """Which parts were loaded from `source`, and of the others why not."""
 
+    source: str
     parts: list[str] = field(default_factory=list)
     fresh: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        lines = [f"loaded {', '.join(self.parts) or 'nothing'}"]
+        lines = [f"{self.source}: {', '.join(self.parts) or 'nothing'}"]
         return "; ".join([*lines, *(f"{part} starts fresh: {why}" for part, why in self.fresh.items())])
 
 
@@ -59,7 +60,7 @@ def by_part(weights: Weights) -> dict[str, dict[str, Tensor]]:
 
 def load_parts(module: nn.Module, weights: Weights, source: str) -> Loaded:
     """Copy `weights` into every part of `module` that they fit whole. Raises RequestError where no part of the model fits."""
-    offered, result = by_part(weights), Loaded()
+    offered, result = by_part(weights), Loaded(source)
     for part, own in by_part(module.state_dict()).items():
         why = _misfit(own, offered.get(part, {}))
         if why:
@@ -67,7 +68,7 @@ def load_parts(module: nn.Module, weights: Weights, source: str) -> Loaded:
         else:
             result.parts.append(part)
     if not any(part.startswith("encoders.") for part in result.parts):
-        raise RequestError(f"{source} fits no encoder of this model: {result}.")
+        raise RequestError(f"these weights fit no encoder of this model: {result}.")
     chosen = {name: t for part in result.parts for name, t in offered[part].items()}
     own = module.state_dict()
     module.load_state_dict({name: t.to(own[name].dtype) for name, t in chosen.items()}, strict=False)

@@ -62,7 +62,7 @@ def facts(experiment: Any) -> list[tuple[str, str]]:
     return [
         *parts,
         ("parameters", f"{total:,}, of them trained {trained:,} ({trained / total:.1%})"),
-        ("weights from", experiment.loaded or "the seed alone"),
+        ("weights from", str(experiment.loaded or "the seed alone")),
         ("rows", ", ".join(f"{name} {n:,}" for name, n in rows.items())),
         ("steps", f"{task.total_steps:,} of {len(batch['index'])} rows"),
         ("FLOPs a step", f"{cost.flops / 1e9:,.1f} G"),

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmexp.objectives.similarity import similarity, unit
 from mmexp.types import Encoded, ModelShape, PositiveFloat, PositiveInt, Terms, Views
 
 
@@ -16,7 +17,7 @@ def info_nce(queries: Tensor, keys: Tensor, scale: Tensor, positive: Tensor) -> 
     `queries (B, D)` and `keys (K, D)` are unit vectors, `positive (B, K)` is true for right keys. With one positive each
     this is cross-entropy; with several it is the "out" form of SupCon (arXiv:2004.11362, eq. 2).
     """
-    log_probability = F.log_softmax(scale * queries @ keys.T, -1)
+    log_probability = F.log_softmax(scale * similarity(queries, keys), -1)
     return -((log_probability * positive).sum(-1) / positive.sum(-1)).mean()
 
 
@@ -40,7 +41,7 @@ class Contrastive(nn.Module):
 
     def embed(self, encoded: dict[str, Encoded]) -> dict[str, Tensor]:
         """Return unit vectors (B, embed_dim) for every modality that is there."""
-        return {name: F.normalize(self.heads[name](e.pooled), dim=-1) for name, e in encoded.items()}
+        return {name: unit(self.heads[name](e.pooled)) for name, e in encoded.items()}
 
     def forward(self, views: Views) -> Terms:
         """Return the loss over every pair of modalities, and the temperature."""

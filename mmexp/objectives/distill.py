@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmexp.objectives.similarity import similarity, unit
 from mmexp.types import Encoded, ModelShape, NonNegativeFloat, PositiveFloat, Terms, Views
 
 
@@ -30,7 +31,7 @@ class Distill(nn.Module):
 
     def embed(self, encoded: dict[str, Encoded]) -> dict[str, Tensor]:
         """Return unit vectors (B, D) in the teacher's space."""
-        return {name: F.normalize(self.heads[name](e.pooled), dim=-1) for name, e in encoded.items()}
+        return {name: unit(self.heads[name](e.pooled)) for name, e in encoded.items()}
 
     def forward(self, views: Views) -> Terms:
         """Return the distance to the teacher, each part by its name."""
@@ -47,6 +48,6 @@ class Distill(nn.Module):
 
     def _divergence(self, student: Tensor, teacher: Tensor, students: Tensor, teachers: Tensor) -> Tensor:
         """Return KL(teacher || student) of each row's similarities to all keys (Hinton et al., arXiv:1503.02531)."""
-        own = F.log_softmax(student @ students.T / self.temperature, -1)
-        target = F.log_softmax(teacher @ teachers.T / self.temperature, -1)
+        own = F.log_softmax(similarity(student, students) / self.temperature, -1)
+        target = F.log_softmax(similarity(teacher, teachers) / self.temperature, -1)
         return F.kl_div(own, target, log_target=True, reduction="batchmean")

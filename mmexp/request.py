@@ -1,0 +1,38 @@
+"""What was asked for, and what stands ready to do it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from torch.utils.data import DataLoader
+
+from mmexp.tasks.base import Task
+from mmexp.training.progress import Stopwatch
+from mmexp.types import Batch, DataSource
+from mmexp.weights import Loaded
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for: the whole configuration, where it goes, and how it was put."""
+
+    config: Mapping[str, Any]
+    directory: Path
+    choices: dict[str, str]
+    overrides: list[str]
+    sweep: str | None = None
+
+
+@dataclass
+class Experiment:
+    """Everything of a run, built and ready."""
+
+    task: Task
+    trainer: L.Trainer
+    train: DataLoader[Batch]
+    evaluations: dict[str, DataLoader[Batch]]
+    stopwatch: Stopwatch
+    source: DataSource
+    loaded: Loaded | None

@@ -1,0 +1,75 @@
+"""The Lightning trainer of a run: its callbacks, its loggers, when it validates."""
+
+from datetime import timedelta
+from math import ceil
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import Logger
+
+from mmexp import build
+from mmexp.request import Request
+from mmexp.tasks.base import Task
+from mmexp.training.interrupt import SignalCheckpoint
+from mmexp.training.loggers import RunFacts
+from mmexp.training.messages import quieten
+from mmexp.training.progress import ProgressBar, Stopwatch
+
+
+def monitored(task: Task) -> tuple[str, str]:
+    """Return what makes a checkpoint the best: retrieval where the task has a common space, else accuracy, else loss."""
+    modalities = sorted(task.model.encoders)
+    if len(modalities) > 1 and any(hasattr(o, "embed") for o in task.objectives.values()):
+        return f"val/{modalities[-1]}_to_{modalities[0]}_r10", "max"
+    if any(hasattr(o, "classify") for o in task.objectives.values()):
+        return "val/accuracy", "max"
+    return "val/loss", "min"
+
+
+def make_trainer(
+    request: Request,
+    hardware: dict[str, Any],
+    task: Task,
+    stopwatch: Stopwatch,
+    epoch_steps: int,
+    seconds: float | None,
+) -> L.Trainer:
+    """Return the trainer. Validations are spread evenly, the last one at the end of the budget (but for a few steps)."""
+    config = request.config
+    checkpointing, stopping = build.make(config["checkpoint"]), build.make(config["early_stopping"])
+    metric, mode = monitored(task)
+    if checkpointing.monitor:
+        metric, mode = checkpointing.monitor, "min" if "loss" in checkpointing.monitor else "max"
+    validations = max(1, ceil(task.total_steps / (checkpointing.validate_every_epochs * epoch_steps)))
+    directory = request.directory / "checkpoints"
+    quieten()
+    return L.Trainer(
+        **hardware,
+        max_steps=task.total_steps,
+        max_time=timedelta(seconds=seconds) if seconds else None,
+        val_check_interval=max(1, task.total_steps // validations),
+        check_val_every_n_epoch=None,
+        callbacks=[
+            stopwatch,
+            ProgressBar(stopwatch, task.total_steps),
+            *stopping.callbacks(metric, mode),
+            *checkpointing.callbacks(directory, metric, mode),
+            SignalCheckpoint(directory),
+        ],
+        logger=make_loggers(request),
+        log_every_n_steps=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        default_root_dir=request.directory,
+    )
+
+
+def make_loggers(request: Request) -> list[Logger]:
+    """Return the chosen loggers; the CSV history is always among them."""
+    facts = RunFacts(
+        request.directory, str(request.config["name"]), request.sweep, request.choices, dict(request.config)
+    )
+    nodes = {"csv": {"_target_": "mmexp.training.loggers.csv"}, **(request.config["logger"] or {})}
+    return [build.make(node, facts) for node in nodes.values()]
