@@ -18,9 +18,8 @@ from mmexp.training.progress import ProgressBar, Stopwatch
 
 def monitored(task: Task) -> tuple[str, str]:
     """Return what makes a checkpoint the best: retrieval where the task has a common space, else accuracy, else loss."""
-    modalities = sorted(task.model.encoders)
-    if len(modalities) > 1 and any(hasattr(o, "embed") for o in task.objectives.values()):
-        return f"val/{modalities[-1]}_to_{modalities[0]}_r10", "max"
+    if len(task.model.encoders) > 1 and any(hasattr(o, "embed") for o in task.objectives.values()):
+        return "val/mean_reciprocal_rank", "max"
     if any(hasattr(o, "classify") for o in task.objectives.values()):
         return "val/accuracy", "max"
     return "val/loss", "min"

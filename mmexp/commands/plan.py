@@ -39,16 +39,12 @@ def _print(experiment: Any) -> None:
 
 def facts(experiment: Any) -> list[tuple[str, str]]:
     """Return what to print: parameters by part, FLOPs, memory, steps, and the time of a measured step."""
-    import time
-
-    from mmexp.training.cost import step_cost
+    from mmexp.training.cost import step_cost, step_seconds
 
     task = experiment.task
     batch = next(iter(experiment.train))
     cost = step_cost(task, batch)
-    began = time.perf_counter()
-    task.terms(task.views(batch, 0))[0].backward()
-    seconds = time.perf_counter() - began
+    seconds = step_seconds(task, batch, experiment.trainer.precision)
     parameters = list(task.parameters())
     trained = sum(p.numel() for p in parameters if p.requires_grad)
     total = sum(p.numel() for p in parameters)

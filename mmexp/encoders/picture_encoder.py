@@ -52,7 +52,7 @@ class PictureEncoder(nn.Module):
 
     def forward(self, prepared: Prepared) -> Encoded:
         """Encode `pixels (B, 3, S, S)`: uint8, or floats from 0 to 1."""
-        pixels = prepared["pixels"]
+        pixels = prepared["pixels"].to(memory_format=torch.channels_last)
         pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
         dtype = next(self.parameters()).dtype
         with fast_attention(pixels.device, dtype):

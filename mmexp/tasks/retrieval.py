@@ -34,12 +34,18 @@ def chance_recall(concept: Tensor, k: int) -> float:
 
 
 def retrieval_metrics(vectors: dict[str, Tensor], concept: Tensor) -> dict[str, float]:
-    """Return recalls, their chance levels and the median rank for every direction between the modalities."""
+    """Return recalls, their chance levels and the median rank for every direction between the modalities.
+
+    `mean_reciprocal_rank` is over all queries of all directions: one number that is less a matter of luck than a recall.
+    """
     metrics: dict[str, float] = {"candidates": float(len(concept))}
+    reciprocal = []
     for query, key in permutations(sorted(vectors), 2):
         rank = first_right(vectors[query].float(), vectors[key].float(), concept)
+        reciprocal.append((1 / rank).mean())
         for k in RECALLS:
             metrics[f"{query}_to_{key}_r{k}"] = (rank <= k).float().mean().item()
             metrics[f"{query}_to_{key}_r{k}_chance"] = chance_recall(concept, k)
         metrics[f"{query}_to_{key}_median_rank"] = rank.median().item()
+    metrics["mean_reciprocal_rank"] = torch.stack(reciprocal).mean().item()
     return metrics

@@ -1,5 +1,7 @@
 """What one training step costs, counted on a real batch."""
 
+import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -37,3 +39,18 @@ def step_cost(task: Task, batch: Batch) -> StepCost:
     for name, buffer in task.named_buffers():
         buffer.copy_(buffers[name])
     return StepCost(float(counter.get_total_flops()), sum(size for at, size in held.items() if at not in own))
+
+
+def step_seconds(task: Task, batch: Batch, precision: str, repeats: int = 3) -> float:
+    """Return the time of the fastest of some steps, forward and backward, in the run's precision."""
+    mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    context = torch.autocast(task.device.type, mixed) if mixed else nullcontext()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        with context:
+            loss = task.terms(task.views(batch, 0))[0]
+        loss.backward()
+        times.append(time.perf_counter() - began)
+    task.zero_grad()
+    return min(times)

@@ -14,6 +14,11 @@ def test_rank_of_the_first_right_candidate():
     assert first_right(queries, keys, torch.tensor([0, 0, 2])).tolist() == [1.0, 1.0, 1.0]
 
 
+def test_mean_reciprocal_rank_is_over_both_directions():
+    numbers = retrieval_metrics({"image": torch.eye(3)[[1, 0, 2]], "text": torch.eye(3)}, torch.tensor([0, 1, 2]))
+    assert numbers["mean_reciprocal_rank"] == pytest.approx((1 / 2.5 + 1 / 2.5 + 1) / 3)
+
+
 def test_ties_win_nothing():
     same = torch.ones(5, 2)
     rank = first_right(same, same, torch.arange(5))
