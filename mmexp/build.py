@@ -23,7 +23,13 @@ ASSETS = Path(__file__).parent / "data" / "assets"
 
 def make(node: Config, *args: Any, without: tuple[str, ...] = (), **kwargs: Any) -> Any:
     """Instantiate one node of the configuration; lists and mappings in it reach the target as plain ones."""
-    return instantiate({k: v for k, v in node.items() if k not in without}, *args, _convert_="all", **kwargs)
+    try:
+        return instantiate({k: v for k, v in node.items() if k not in without}, *args, _convert_="all", **kwargs)
+    except Exception as error:
+        # Hydra wraps what a target raises; a wrong request is told in the target's own words.
+        if isinstance(error.__cause__, RequestError):
+            raise error.__cause__ from error
+        raise
 
 
 def factory(node: Config) -> Any:
@@ -60,8 +66,14 @@ def model(config: Config, modalities: list[str]) -> Model:
 
 
 def objectives(config: Config, shape: Any) -> dict[str, nn.Module]:
-    """Return the objectives by name, with heads of the model's sizes."""
-    return {name: make(node, shape, without=("weight",)) for name, node in config["objective"].items()}
+    """Return the objectives by name, with heads of the model's sizes. A wrong request names the objective."""
+    built = {}
+    for name, node in config["objective"].items():
+        try:
+            built[name] = make(node, shape, without=("weight",))
+        except RequestError as error:
+            raise RequestError(f"objective '{name}': {error}") from error
+    return built
 
 
 @dataclass
@@ -116,7 +128,7 @@ def check_data(config: Config, built: Model, num_classes: int) -> None:
         if "pairs" in needs and len(built.encoders) < 2:
             have = next(iter(built.encoders))
             raise RequestError(f"objective '{name}' needs two modalities, and there is only {have}. See data.columns.")
-        wrong = needs - {"pooled", "tokens", "fused", "labels", "pairs", "teacher", *built.encoders}
+        wrong = needs - {"pooled", "tokens", "fused", "labels", "concepts", "pairs", "teacher", *built.encoders}
         if wrong:
             raise RequestError(
                 f"objective '{name}' wants '{wrong.pop()}', which this model does not have: {', '.join(built.encoders)}."
@@ -192,7 +204,9 @@ def teacher(config: Config) -> Teacher | None:
     built, heads = restore(Path(config["teacher"]))
     embedding = [head for head in heads.values() if hasattr(head, "embed")]
     if not embedding:
-        raise RequestError(f"teacher={config['teacher']}: that run learned no common space (no contrastive objective).")
+        raise RequestError(
+            f"teacher={config['teacher']}: that run learned no common space (no objective such as contrastive)."
+        )
     return Teacher(built, embedding[0])
 
 

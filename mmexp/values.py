@@ -63,4 +63,7 @@ def _expected_of_generic(value: Any, name: str, inner: ast.expr) -> str | None:
     if name in ("list", "Sequence") and isinstance(value, list):
         wrong = [expected(item, ast.unparse(inner)) for item in value]
         return next((f"a list, each item {w}" for w in wrong if w), None)
+    if name in ("dict", "Mapping") and isinstance(value, dict) and isinstance(inner, ast.Tuple):
+        wrong = [expected(item, ast.unparse(inner.elts[1])) for item in value.values()]
+        return next((f"a mapping, each value {w}" for w in wrong if w), None)
     return None

@@ -37,6 +37,14 @@ WRONG = [
     (["train", "fusion=none"], "objective 'matching' needs a fused output"),
     (["train", "objective=contrastive"], "no objective uses the fusion"),
     (["train", "task=distill", "objective=[distill,matching]"], "needs a teacher"),
+    (
+        ["train", "fusion=none", "objective=siglip", "objective.siglip.pairs={text-image: 1.0}"],
+        "objective 'siglip': 'text-image' in pairs is no pair of this model. Did you mean 'image-text'?",
+    ),
+    (
+        ["train", "fusion=none", "objective=triplet", "objective.triplet.pairs={image-text: -1}"],
+        "'objective.triplet.pairs' must be a mapping, each value a number, 0 or more or null",
+    ),
     (["train", "data=table"], "'data.train' has no value"),
     (["train", "fusion"], "A setting is put as KEY=VALUE"),
     (["train", "-m", "fusion=concat,xatn"], "'xatn' is not a choice of fusion"),

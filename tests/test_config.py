@@ -22,6 +22,8 @@ from mmexp.values import expected
         ("b", "Literal['a', 'b']", None),
         ("c", "Literal['a', 'b']", "one of a, b"),
         ([1, "x"], "list[int]", "a list, each item a whole number"),
+        ({"a": 1.0}, "Mapping[str, NonNegativeFloat] | None", None),
+        ({"a": -1}, "Mapping[str, NonNegativeFloat]", "a mapping, each value a number, 0 or more"),
         ([0.9, 0.99], "tuple[float, float]", None),
         ("x", "SomethingElse", None),
         ("x", "", None),

@@ -1,30 +1,38 @@
 """Symmetric InfoNCE between every pair of modalities (CLIP, arXiv:2103.00020), with several positives per concept."""
 
-from itertools import combinations
+from collections.abc import Mapping
+from functools import partial
 from math import log
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmexp.objectives.similarity import similarity, unit
-from mmexp.types import Encoded, ModelShape, PositiveFloat, PositiveInt, Terms, Views
+from mmexp.objectives.heads import align, one_space, pair_weights
+from mmexp.objectives.similarity import row_mean, similarity
+from mmexp.types import Encoded, ModelShape, NonNegativeFloat, PositiveFloat, PositiveInt, Terms, Views
 
 
-def info_nce(queries: Tensor, keys: Tensor, scale: Tensor, positive: Tensor) -> Tensor:
+def info_nce(
+    queries: Tensor, keys: Tensor, scale: Tensor | float, positive: Tensor, among: Tensor | None = None
+) -> Tensor:
     """Return the mean over queries of the mean negative log-probability of their positives.
 
-    `queries (B, D)` and `keys (K, D)` are unit vectors, `positive (B, K)` is true for right keys. With one positive each
-    this is cross-entropy; with several it is the "out" form of SupCon (arXiv:2004.11362, eq. 2).
+    `queries (B, D)` and `keys (K, D)` are unit vectors, `positive (B, K)` is true for right keys, `among (B, K)` for those
+    that share the probability (None: all). With one positive each this is cross-entropy; with several it is the "out" form
+    of SupCon (arXiv:2004.11362, eq. 2). A query without positives counts as 0.
     """
-    log_probability = F.log_softmax(scale * similarity(queries, keys), -1)
-    return -((log_probability * positive).sum(-1) / positive.sum(-1)).mean()
+    logits = scale * similarity(queries, keys)
+    if among is not None:
+        # Not -inf: a query with nothing to choose from would have a gradient of NaN.
+        logits = logits.masked_fill(~among, torch.finfo(logits.dtype).min)
+    return -row_mean(F.log_softmax(logits, -1), positive).mean()
 
 
 class Contrastive(nn.Module):
     """Pull the modalities of a concept together in one space of `embed_dim`; the temperature is learned."""
 
-    needs = ("pooled",)
+    needs = ("pooled", "pairs")
 
     def __init__(
         self,
@@ -33,25 +41,20 @@ class Contrastive(nn.Module):
         embed_dim: PositiveInt = 256,
         temperature: PositiveFloat = 0.07,
         max_scale: PositiveFloat = 100.0,
+        pairs: Mapping[str, NonNegativeFloat] | None = None,
     ):
         super().__init__()
-        self.heads = nn.ModuleDict({name: nn.Linear(dim, embed_dim, bias=False) for name, dim in shape.dims.items()})
+        self.heads = one_space(shape.dims, embed_dim)
         self.log_scale = nn.Parameter(torch.tensor(log(1 / temperature)))
         self.max_scale = max_scale
+        self.pairs = pair_weights(shape.dims, pairs)
 
     def embed(self, encoded: dict[str, Encoded]) -> dict[str, Tensor]:
         """Return unit vectors (B, embed_dim) for every modality that is there."""
-        return {name: unit(self.heads[name](e.pooled)) for name, e in encoded.items()}
+        return self.heads(encoded)
 
     def forward(self, views: Views) -> Terms:
-        """Return the loss over every pair of modalities, and the temperature."""
-        embedded = self.embed(views.encoded())
-        concept = views.batch["concept"]
-        positive = concept[:, None] == views.gather(concept)[None]
+        """Return the loss over the pairs of modalities, and the temperature."""
         scale = self.log_scale.exp().clamp(max=self.max_scale)
-        every = {name: views.gather(vectors) for name, vectors in embedded.items()}
-        losses = [
-            (info_nce(embedded[a], every[b], scale, positive) + info_nce(embedded[b], every[a], scale, positive)) / 2
-            for a, b in combinations(sorted(embedded), 2)
-        ]
-        return Terms({"contrastive": torch.stack(losses).mean()}, {"temperature": 1 / scale.detach()})
+        loss = align(views, self.embed(views.encoded()), self.pairs, partial(info_nce, scale=scale))
+        return Terms({"contrastive": loss}, {"temperature": 1 / scale.detach()})

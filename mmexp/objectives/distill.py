@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmexp.objectives.similarity import similarity, unit
+from mmexp.objectives.heads import Heads
+from mmexp.objectives.similarity import similarity
 from mmexp.types import Encoded, ModelShape, NonNegativeFloat, PositiveFloat, Terms, Views
 
 
@@ -24,14 +25,12 @@ class Distill(nn.Module):
         temperature: PositiveFloat = 0.05,
     ):
         super().__init__()
-        self.heads = nn.ModuleDict(
-            {name: nn.Linear(dim, shape.teacher_dims[name], bias=False) for name, dim in shape.dims.items()}
-        )
+        self.heads = Heads(shape.dims, shape.teacher_dims)
         self.embedding, self.logits, self.temperature = embedding, logits, temperature
 
     def embed(self, encoded: dict[str, Encoded]) -> dict[str, Tensor]:
         """Return unit vectors (B, D) in the teacher's space."""
-        return {name: unit(self.heads[name](e.pooled)) for name, e in encoded.items()}
+        return self.heads(encoded)
 
     def forward(self, views: Views) -> Terms:
         """Return the distance to the teacher, each part by its name."""

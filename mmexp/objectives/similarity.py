@@ -14,3 +14,8 @@ def similarity(queries: Tensor, keys: Tensor) -> Tensor:
     """Return the products (B, K) of `queries (B, D)` and `keys (K, D)`, fp32 whatever the precision of the run."""
     with torch.autocast(queries.device.type, enabled=False):
         return queries.float() @ keys.float().T
+
+
+def row_mean(values: Tensor, counted: Tensor) -> Tensor:
+    """Return the mean (B,) of each row's `values (B, K)` where `counted (B, K)` is true, 0 for a row where none is."""
+    return (values * counted).sum(-1) / counted.sum(-1).clamp_min(1)

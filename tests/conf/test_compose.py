@@ -17,6 +17,7 @@ TOGETHER = {
     "data=table": ["data.train=x.csv"],
     "fusion=none": ["objective=contrastive"],
     "objective=contrastive": ["fusion=none"],
+    **{f"objective={name}": ["fusion=none"] for name in ("siglip", "triplet", "margin", "supcon")},
     "objective=distill": ["task=distill", "teacher=x", "fusion=none"],
     "task=distill": ["objective=[matching,distill]", "teacher=x"],
     "objective=masked": ["fusion=none"],

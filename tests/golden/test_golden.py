@@ -18,8 +18,12 @@ from mmexp.model import Model
 from mmexp.objectives.classify import Classify
 from mmexp.objectives.contrastive import Contrastive
 from mmexp.objectives.distill import Distill
+from mmexp.objectives.margin import Margin
 from mmexp.objectives.masked import Masked
 from mmexp.objectives.matching import Matching
+from mmexp.objectives.siglip import SigLip
+from mmexp.objectives.supcon import SupCon
+from mmexp.objectives.triplet import Triplet
 from mmexp.training.optimizer import adamw, cosine
 
 FILE = Path(__file__).with_name("losses.json")
@@ -30,6 +34,10 @@ OBJECTIVES = {
     "masked": Masked,
     "classify": Classify,
     "distill": Distill,
+    "siglip": SigLip,
+    "triplet": Triplet,
+    "margin": Margin,
+    "supcon": SupCon,
 }
 
 

@@ -1,0 +1,77 @@
+"""What the alignment objectives share: linear heads into one space, and the pairs of modalities that a loss runs over."""
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+
+from mmexp.errors import RequestError, nearest
+from mmexp.objectives.similarity import unit
+from mmexp.types import Encoded, Views
+
+PairWeights = dict[tuple[str, str], float]
+
+
+class Heads(nn.ModuleDict):
+    """One linear map for each modality, `dims[name]` to `widths[name]`; the parameters are `<modality>.weight`."""
+
+    def __init__(self, dims: Mapping[str, int], widths: Mapping[str, int]):
+        super().__init__({name: nn.Linear(dim, widths[name], bias=False) for name, dim in dims.items()})
+
+    def forward(self, encoded: dict[str, Encoded]) -> dict[str, Tensor]:
+        """Return unit vectors (B, widths[name]) for every modality that is there."""
+        return {name: unit(self[name](e.pooled)) for name, e in encoded.items()}
+
+
+def one_space(dims: Mapping[str, int], embed_dim: int) -> Heads:
+    """Return heads that bring every modality into one space of `embed_dim`."""
+    return Heads(dims, dict.fromkeys(dims, embed_dim))
+
+
+def pair_weights(modalities: Iterable[str], pairs: Mapping[str, float] | None) -> PairWeights:
+    """Return the weight of each pair of modalities in the sum of their losses; pairs without one are left out.
+
+    `pairs` maps names such as `image-text`, the modalities in alphabetical order, to weights; None is the mean of all pairs.
+    Raises RequestError for a name that is no pair, and where a modality is left without any.
+    """
+    modalities = sorted(modalities)
+    every = {f"{a}-{b}": (a, b) for a, b in combinations(modalities, 2)}
+    if pairs is None:
+        return {pair: 1 / len(every) for pair in every.values()}
+    for name in pairs:
+        if name not in every:
+            near = nearest("-".join(sorted(name.split("-"))), every)
+            raise RequestError(f"'{name}' in pairs is no pair of this model.{near}")
+    weights = {every[name]: weight for name, weight in pairs.items() if weight}
+    for modality in modalities:
+        if not any(modality in pair for pair in weights):
+            raise RequestError(
+                f"pairs leaves {modality} untrained. Give one of its pairs a weight above 0, or leave out its encoder."
+            )
+    return weights
+
+
+def over_pairs(weights: PairWeights, present: Iterable[str], loss: Callable[[str, str], Tensor]) -> Tensor:
+    """Return the weighted sum of `loss(a, b)` over the pairs of the modalities that are `present`."""
+    there = set(present)
+    return torch.stack([weight * loss(a, b) for (a, b), weight in weights.items() if {a, b} <= there]).sum()
+
+
+def align(
+    views: Views, own: dict[str, Tensor], weights: PairWeights, loss: Callable[..., Tensor], both_ways: bool = True
+) -> Tensor:
+    """Return the weighted sum over pairs of `loss(queries (B, D), keys (K, D), positive=(B, K))`, for `own` vectors (B, D).
+
+    Keys are the rows of all processes, positive where they show the query's concept. Each pair counts as the mean of its
+    two directions; `both_ways` false spares the second one where the loss is the same from either side.
+    """
+    concept = views.batch["concept"]
+    positive = concept[:, None] == views.gather(concept)[None]
+    every = {name: views.gather(vectors) for name, vectors in own.items()}
+
+    def of_pair(a: str, b: str) -> Tensor:
+        forth = loss(own[a], every[b], positive=positive)
+        return (forth + loss(own[b], every[a], positive=positive)) / 2 if both_ways else forth
+
+    return over_pairs(weights, own, of_pair)

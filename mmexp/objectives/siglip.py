@@ -1,0 +1,58 @@
+"""SigLIP's sigmoid loss (arXiv:2303.15343): each pair of rows is a question of its own, right or wrong."""
+
+from collections.abc import Mapping
+from functools import partial
+from math import log
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmexp.objectives.heads import align, one_space, pair_weights
+from mmexp.objectives.similarity import similarity
+from mmexp.types import Encoded, ModelShape, NonNegativeFloat, PositiveFloat, PositiveInt, Terms, Views
+
+
+def sigmoid_loss(queries: Tensor, keys: Tensor, scale: Tensor, bias: Tensor, positive: Tensor) -> Tensor:
+    """Return the mean over queries of the summed log-losses of all keys (arXiv:2303.15343, eq. 1 and algorithm 1).
+
+    `queries (B, D)` and `keys (K, D)` are unit vectors, `positive (B, K)` is true for right keys, as many as there are.
+    """
+    logits = scale * similarity(queries, keys) + bias
+    return -F.logsigmoid(torch.where(positive, logits, -logits)).sum(-1).mean()
+
+
+class SigLip(nn.Module):
+    """Tell right pairs from wrong ones in one space of `embed_dim`; temperature and bias are learned.
+
+    The paper's multiplier t is 1 / `temperature`. It starts at 10 with a bias of -10 (section 3.2), so that the many wrong
+    pairs do not begin with a large loss.
+    """
+
+    needs = ("pooled", "pairs")
+
+    def __init__(
+        self,
+        shape: ModelShape,
+        *,
+        embed_dim: PositiveInt = 256,
+        temperature: PositiveFloat = 0.1,
+        bias: float = -10.0,
+        pairs: Mapping[str, NonNegativeFloat] | None = None,
+    ):
+        super().__init__()
+        self.heads = one_space(shape.dims, embed_dim)
+        self.log_scale = nn.Parameter(torch.tensor(log(1 / temperature)))
+        self.bias = nn.Parameter(torch.tensor(float(bias)))
+        self.pairs = pair_weights(shape.dims, pairs)
+
+    def embed(self, encoded: dict[str, Encoded]) -> dict[str, Tensor]:
+        """Return unit vectors (B, embed_dim) for every modality that is there."""
+        return self.heads(encoded)
+
+    def forward(self, views: Views) -> Terms:
+        """Return the loss over the pairs of modalities, and what temperature and bias have become."""
+        scale = self.log_scale.exp()
+        loss = partial(sigmoid_loss, scale=scale, bias=self.bias)
+        losses = {"siglip": align(views, self.embed(views.encoded()), self.pairs, loss, both_ways=False)}
+        return Terms(losses, {"siglip_temperature": 1 / scale.detach(), "siglip_bias": self.bias.detach()})

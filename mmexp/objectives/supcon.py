@@ -1,0 +1,67 @@
+"""Supervised contrastive learning (SupCon, arXiv:2004.11362): rows of one label attract each other."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mmexp.objectives.contrastive import info_nce
+from mmexp.objectives.heads import one_space, over_pairs, pair_weights
+from mmexp.types import Encoded, ModelShape, NonNegativeFloat, PositiveFloat, PositiveInt, Terms, Views
+
+
+def relations(key: Tensor, keys: Tensor, index: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """Return which of the vectors of two modalities are positives of each other, and which are candidates: (2B, 2K).
+
+    `key (B,)` and `keys (K,)` are equal where rows belong together and -1 where that is not known; `index (B,)` and
+    `indices (K,)` number the rows, since a vector is no candidate of its own.
+    """
+    itself = index[:, None] == indices[None]
+    among = (keys >= 0).repeat(2) & ~torch.block_diag(itself, itself)
+    return (key[:, None] == keys[None]).repeat(2, 2) & among, among
+
+
+class SupCon(nn.Module):
+    """Rows of the `same` label or concept are positives, within and across the two modalities of a pair.
+
+    The modalities take the place of the paper's two views of a row: each vector of either is an anchor among all others
+    of both. Rows without a label (-1) take no part where `same` is label. The temperature stays as the paper has it.
+    """
+
+    needs = ("pooled", "pairs", "{same}s")
+
+    def __init__(
+        self,
+        shape: ModelShape,
+        *,
+        embed_dim: PositiveInt = 256,
+        temperature: PositiveFloat = 0.1,
+        same: Literal["label", "concept"] = "label",
+        pairs: Mapping[str, NonNegativeFloat] | None = None,
+    ):
+        super().__init__()
+        self.heads = one_space(shape.dims, embed_dim)
+        self.temperature, self.same = temperature, same
+        self.pairs = pair_weights(shape.dims, pairs)
+
+    def embed(self, encoded: dict[str, Encoded]) -> dict[str, Tensor]:
+        """Return unit vectors (B, embed_dim) for every modality that is there."""
+        return self.heads(encoded)
+
+    def forward(self, views: Views) -> Terms:
+        """Return the loss over the pairs of modalities."""
+        own = self.embed(views.encoded())
+        every = {name: views.gather(vectors) for name, vectors in own.items()}
+        key, index = views.batch[self.same], views.batch["index"]
+        keys = views.gather(key)
+        known = keys >= 0
+        positive, among = relations(key, keys, index, views.gather(index))
+
+        def loss(a: str, b: str) -> Tensor:
+            queries, candidates = torch.cat([own[a], own[b]]), torch.cat([every[a], every[b]])
+            return info_nce(queries, candidates, 1 / self.temperature, positive, among)
+
+        # The mean over the anchors that have a label, counted over all processes: each of them may hold another number.
+        share = known.float().mean().clamp_min(1 / len(known))
+        return Terms({"supcon": over_pairs(self.pairs, own, loss) / share})
