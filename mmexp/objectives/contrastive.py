@@ -1,12 +1,13 @@
 """Symmetric InfoNCE between every pair of modalities (CLIP, arXiv:2103.00020), with several positives per concept."""
 
-from itertools import combinations
+from itertools import permutations
 from math import log
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmexp.objectives.shown import pairwise, shown
 from mmexp.objectives.similarity import similarity, unit
 from mmexp.types import Encoded, ModelShape, PositiveFloat, PositiveInt, Terms, Views
 
@@ -14,8 +15,9 @@ from mmexp.types import Encoded, ModelShape, PositiveFloat, PositiveInt, Terms, 
 def info_nce(queries: Tensor, keys: Tensor, scale: Tensor, positive: Tensor) -> Tensor:
     """Return the mean over queries of the mean negative log-probability of their positives.
 
-    `queries (B, D)` and `keys (K, D)` are unit vectors, `positive (B, K)` is true for right keys. With one positive each
-    this is cross-entropy; with several it is the "out" form of SupCon (arXiv:2004.11362, eq. 2).
+    `queries (B, D)` and `keys (K, D)` are unit vectors, `positive (B, K)` says how right a key is, 0 to 1; at least one is above
+    0. With one positive each this is cross-entropy; with several it is the "out" form of SupCon (arXiv:2004.11362, eq. 2), and
+    for mixed pictures the cross-entropy of mixup (arXiv:1710.09412).
     """
     log_probability = F.log_softmax(scale * similarity(queries, keys), -1)
     return -((log_probability * positive).sum(-1) / positive.sum(-1)).mean()
@@ -46,12 +48,11 @@ class Contrastive(nn.Module):
     def forward(self, views: Views) -> Terms:
         """Return the loss over every pair of modalities, and the temperature."""
         embedded = self.embed(views.encoded())
-        concept = views.batch["concept"]
-        positive = concept[:, None] == views.gather(concept)[None]
+        content = {name: shown(views.batch, name) for name in embedded}
         scale = self.log_scale.exp().clamp(max=self.max_scale)
         every = {name: views.gather(vectors) for name, vectors in embedded.items()}
         losses = [
-            (info_nce(embedded[a], every[b], scale, positive) + info_nce(embedded[b], every[a], scale, positive)) / 2
-            for a, b in combinations(sorted(embedded), 2)
+            info_nce(embedded[a], every[b], scale, pairwise(views, content[a], content[b]))
+            for a, b in permutations(sorted(embedded), 2)
         ]
         return Terms({"contrastive": torch.stack(losses).mean()}, {"temperature": 1 / scale.detach()})
