@@ -145,7 +145,8 @@ def show(experiment: Experiment, request: Request, metrics: dict[str, float]) ->
     from mmexp.runs.report import write_report
     from mmexp.runs.table import closing_table
 
-    page = write_report(request.directory, make_gallery(experiment.task, experiment.source))
+    train: Any = experiment.train.dataset
+    page = write_report(request.directory, make_gallery(experiment.task, experiment.source, train))
     console = Console()
     console.print(closing_table(metrics))
     console.print(f"report: {page}", soft_wrap=True)
