@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import nn
 
@@ -22,14 +23,14 @@ ASSETS = Path(__file__).parent / "data" / "assets"
 
 
 def make(node: Config, *args: Any, without: tuple[str, ...] = (), **kwargs: Any) -> Any:
-    """Instantiate one node of the configuration; lists and mappings in it reach the target as plain ones."""
+    """Instantiate one node of the configuration; lists and mappings in it reach the target as plain ones.
+
+    Raises the target's own RequestError, which Hydra would wrap in words of its own.
+    """
     try:
         return instantiate({k: v for k, v in node.items() if k not in without}, *args, _convert_="all", **kwargs)
-    except Exception as error:
-        # Hydra wraps what a target raises; a wrong request is told in the target's own words.
-        if isinstance(error.__cause__, RequestError):
-            raise error.__cause__ from error
-        raise
+    except InstantiationException as error:
+        raise (error.__cause__ if isinstance(error.__cause__, RequestError) else error) from None
 
 
 def factory(node: Config) -> Any:

@@ -1,6 +1,6 @@
 """Random numbers as a function: of the seed, the epoch, the row and what they are for, never of what was drawn before."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -24,6 +24,12 @@ class RowDraws:
         for part, odd in zip(parts, _ODD, strict=True):
             state = _mixed(state + np.asarray(part, dtype=np.uint64) * np.uint64(odd))
         return (state >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
+
+
+def generators(draws: Callable[[str, int], np.ndarray], name: str) -> list[np.random.Generator]:
+    """Return a generator for each row, where how many numbers it needs is not known beforehand."""
+    high, low = (draws(name, 2) * 2**24).astype(np.int64).T
+    return [np.random.default_rng(int(seed)) for seed in high << 24 | low]
 
 
 def _mixed(state: np.ndarray) -> np.ndarray:

@@ -67,13 +67,14 @@ def prepare(request: Request) -> Experiment:
     config = request.config
     hardware = build.make(config["hardware"])
     arguments = hardware.trainer_arguments()
+    variation = build.variation(config)
     loading, source = build.loading(config), build.data_source(config)
     teacher = build.teacher(config)
     teacher_dims = teacher.dims() if teacher else {}
     assembled = build.assemble(config, list(source.modalities), len(source.classes), teacher_dims)
     encoders: Any = assembled.model.encoders
     teachers: Any = teacher.model.encoders if teacher else None
-    train = train_loader(source.splits["train"], encoders, loading, build.variation(config), teachers)
+    train = train_loader(source.splits["train"], encoders, loading, variation, teachers)
     budget: Any = build.make(config["budget"])
     steps = budget.total_steps(loading.batch_size, len(source.splits["train"]), 1.0)
     task = build.task(config, assembled, steps, teacher)
@@ -144,7 +145,8 @@ def show(experiment: Experiment, request: Request, metrics: dict[str, float]) ->
     from mmexp.runs.report import write_report
     from mmexp.runs.table import closing_table
 
-    page = write_report(request.directory, make_gallery(experiment.task, experiment.source))
+    train: Any = experiment.train.dataset
+    page = write_report(request.directory, make_gallery(experiment.task, experiment.source, train))
     console = Console()
     console.print(closing_table(metrics))
     console.print(f"report: {page}", soft_wrap=True)

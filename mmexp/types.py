@@ -20,7 +20,13 @@ Prepared = dict[str, Tensor]
 """One modality of a batch as its encoder prepared it, e.g. `pixels (B, 3, H, W)` uint8 or `ids (B, N)` and `mask (B, N)`."""
 
 Batch = dict[str, Any]
-"""From modality to `Prepared`, and `index (B,)` row numbers, `concept (B,)`, `label (B,)` (-1 where there is none)."""
+"""From modality to `Prepared`, and `index (B,)` row numbers, `concept (B,)`, `label (B,)` (-1 where there is none).
+
+Where an augmentation of the whole batch mixed or swapped something, `shown` goes from modality to `Shown`.
+"""
+
+Shown = dict[str, Tensor]
+"""What each row of a batch shows in one modality: `concept (B, K)`, `label (B, K)`, and the `share (B, K)` of each, sum 1."""
 
 
 @dataclass
@@ -75,12 +81,16 @@ class Draws(Protocol):
 
 
 class Augmentation(Protocol):
-    """Changes training samples of one `modality`, a batch at a time, in the loader."""
+    """Changes training samples of one `modality`, a batch at a time, in the loader; None acts on the whole `Batch`, last."""
 
-    modality: str
+    modality: str | None
 
     def __call__(self, values: Any, draws: Draws) -> Any:
-        """Return what it was given, changed: of `image` uint8 (B, 3, S, S), of `text` a list of strings."""
+        """Return what it was given, changed.
+
+        Of `image` uint8 (B, 3, S, S), of `text` a list of strings, of `audio` float32 (B, T); of None the `Batch` as prepared,
+        with `shown` where rows no longer show their own concept alone.
+        """
         ...
 
 

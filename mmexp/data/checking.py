@@ -50,7 +50,7 @@ def _without_text(table: Table, columns: Mapping[str, str]) -> dict[int, str]:
     if "text" not in columns:
         return {}
     column = table.columns[columns["text"]]
-    empty = [row for row in range(len(table)) if column[row] is None or not str(column[row]).strip()]
+    empty = [row for row in range(len(table)) if column[row] in (None, []) or not str(column[row]).strip()]
     return {row: f"{table.places[row]}: column '{columns['text']}' is empty." for row in empty}
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mmexp.data.orders import EvaluationOrder, Place, TrainOrder
+from mmexp.data.orders import AS_IT_IS, EvaluationOrder, Place, TrainOrder
 from mmexp.draws import RowDraws
 from mmexp.errors import RequestError
 from mmexp.types import Augmentation, Batch, Encoder, NonNegativeInt, PositiveInt, Prepared, Samples
@@ -63,8 +63,8 @@ class Variation:
         """Return the randomness by which the data chooses among a row's texts."""
         return np.random.default_rng((self.seed, epoch, row))
 
-    def __call__(self, modality: str, values: Any, places: Sequence[Place]) -> Any:
-        """Return the values (B) of one modality, changed."""
+    def __call__(self, modality: str | None, values: Any, places: Sequence[Place]) -> Any:
+        """Return the values (B) of one modality, or the whole batch (None), changed."""
         draws = RowDraws(self.seed, places[0][1], [row for row, _ in places])
         for augmentation in self.augmentations:
             if augmentation.modality == modality:
@@ -107,7 +107,7 @@ class PreparedSamples(Dataset[Batch]):
         }
         if self.teachers:
             batch["teacher"] = self._prepared(self.teachers, places)
-        return batch
+        return self._varied(None, batch, places)
 
     def _prepared(self, readers: dict[str, Any], places: Sequence[Place]) -> dict[str, Prepared]:
         prepared: dict[str, Prepared] = {}
@@ -116,15 +116,21 @@ class PreparedSamples(Dataset[Batch]):
                 pixels = reader([row for row, _ in places])
                 prepared[name] = {"pixels": self._varied(name, pixels, places)}
             else:
-                values = [self._value(name, row, epoch) for row, epoch in places]
-                prepared[name] = reader.prepare(self._varied(name, values, places))
+                prepared[name] = reader.prepare(self.values(name, places))
         return prepared
 
-    def _value(self, modality: str, row: int, epoch: int) -> Any:
-        return self.samples.read(row, modality, self.variation.text(row, epoch) if self.variation else None)
+    def values(self, modality: str, places: Sequence[Place]) -> list[Any]:
+        """Return what an encoder prepares, for example the texts (B) as they read in their epoch."""
+        return self._varied(modality, [self._value(modality, row, epoch) for row, epoch in places], places)
 
-    def _varied(self, modality: str, values: Any, places: Sequence[Place]) -> Any:
-        return self.variation(modality, values, places) if self.variation else values
+    def _value(self, modality: str, row: int, epoch: int) -> Any:
+        rng = self.variation.text(row, epoch) if self.variation and epoch != AS_IT_IS else None
+        return self.samples.read(row, modality, rng)
+
+    def _varied(self, modality: str | None, values: Any, places: Sequence[Place]) -> Any:
+        if self.variation is None or places[0][1] == AS_IT_IS:
+            return values
+        return self.variation(modality, values, places)
 
 
 def _as_it_is(batch: Any) -> Any:

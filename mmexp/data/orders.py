@@ -6,7 +6,8 @@ import numpy as np
 import torch.distributed as dist
 
 Place = tuple[int, int]
-"""A row and the epoch in which it is read; -1 for reading without variation."""
+"""A row and the epoch in which it is read, or `AS_IT_IS`: without variation."""
+AS_IT_IS = -1
 
 
 def _process() -> tuple[int, int]:
@@ -50,4 +51,4 @@ class EvaluationOrder:
     def __iter__(self) -> Iterator[list[Place]]:
         own = self._own()
         for start in range(0, len(own), self.batch_size):
-            yield [(row, -1) for row in own[start : start + self.batch_size]]
+            yield [(row, AS_IT_IS) for row in own[start : start + self.batch_size]]

@@ -32,10 +32,13 @@ class TableSamples:
         return self.table.columns[self.columns[kind]][int(self.rows[row])]
 
     def read(self, row: int, modality: str, rng: np.random.Generator | None = None) -> Any:
-        """Return the picture in RGB, or the caption. Raises RequestError where it cannot be decoded."""
+        """Return the picture in RGB, or the caption; of several captions `rng` draws one, without it they are joined.
+
+        Raises RequestError where a picture cannot be decoded.
+        """
         value = self.cell(row, modality)
         if modality == "text":
-            return text_of(value)
+            return text_of(value[rng.integers(len(value))] if rng and isinstance(value, list) else value)
         try:
             return read_picture(stored_in(value, self.table.base))
         except OSError as error:

@@ -18,9 +18,10 @@ def info_nce(
 ) -> Tensor:
     """Return the mean over queries of the mean negative log-probability of their positives.
 
-    `queries (B, D)` and `keys (K, D)` are unit vectors, `positive (B, K)` is true for right keys, `among (B, K)` for those
-    that share the probability (None: all). With one positive each this is cross-entropy; with several it is the "out" form
-    of SupCon (arXiv:2004.11362, eq. 2). A query without positives counts as 0.
+    `queries (B, D)` and `keys (K, D)` are unit vectors, `positive (B, K)` says from 0 to 1 how right a key is, `among (B, K)`
+    is true for those that share the probability (None: all). With one positive each this is cross-entropy; with several it
+    is the "out" form of SupCon (arXiv:2004.11362, eq. 2), and for mixed pictures the cross-entropy of mixup
+    (arXiv:1710.09412). A query without positives counts as 0.
     """
     logits = scale * similarity(queries, keys)
     if among is not None:
@@ -56,5 +57,5 @@ class Contrastive(nn.Module):
     def forward(self, views: Views) -> Terms:
         """Return the loss over the pairs of modalities, and the temperature."""
         scale = self.log_scale.exp().clamp(max=self.max_scale)
-        loss = align(views, self.embed(views.encoded()), self.pairs, partial(info_nce, scale=scale))
+        loss = align(views, self.embed(views.encoded()), self.pairs, partial(info_nce, scale=scale), shares=True)
         return Terms({"contrastive": loss}, {"temperature": 1 / scale.detach()})

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmexp.errors import RequestError, nearest
+from mmexp.objectives.shown import pairwise, shown
 from mmexp.objectives.similarity import unit
 from mmexp.types import Encoded, Views
 
@@ -59,19 +60,27 @@ def over_pairs(weights: PairWeights, present: Iterable[str], loss: Callable[[str
 
 
 def align(
-    views: Views, own: dict[str, Tensor], weights: PairWeights, loss: Callable[..., Tensor], both_ways: bool = True
+    views: Views,
+    own: dict[str, Tensor],
+    weights: PairWeights,
+    loss: Callable[..., Tensor],
+    both_ways: bool = True,
+    shares: bool = False,
 ) -> Tensor:
     """Return the weighted sum over pairs of `loss(queries (B, D), keys (K, D), positive=(B, K))`, for `own` vectors (B, D).
 
-    Keys are the rows of all processes, positive where they show the query's concept. Each pair counts as the mean of its
-    two directions; `both_ways` false spares the second one where the loss is the same from either side.
+    Keys are the rows of all processes, positive where they show the query's concept: with `shares` by how far they do,
+    else wherever they show anything of it. Each pair counts as the mean of its two directions; `both_ways` false spares
+    the second one where the loss is the same from either side.
     """
-    concept = views.batch["concept"]
-    positive = concept[:, None] == views.gather(concept)[None]
+    content = {name: shown(views.batch, name) for name in own}
     every = {name: views.gather(vectors) for name, vectors in own.items()}
 
+    def one_way(a: str, b: str) -> Tensor:
+        positive = pairwise(views, content[a], content[b])
+        return loss(own[a], every[b], positive=positive if shares else positive > 0)
+
     def of_pair(a: str, b: str) -> Tensor:
-        forth = loss(own[a], every[b], positive=positive)
-        return (forth + loss(own[b], every[a], positive=positive)) / 2 if both_ways else forth
+        return (one_way(a, b) + one_way(b, a)) / 2 if both_ways else one_way(a, b)
 
     return over_pairs(weights, own, of_pair)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmexp.objectives.shown import belongs, shown
 from mmexp.types import Encoded, ModelShape, PositiveFloat, Terms, Views
 
 
@@ -21,7 +22,10 @@ def hard_negatives(pooled: Tensor, concept: Tensor, sharpness: float, generator:
 
 
 class Matching(nn.Module):
-    """Tell true pairs from pairs in which one modality was swapped for a hard negative of the batch."""
+    """Tell true pairs from pairs in which one modality was swapped for a hard negative of the batch.
+
+    A pair of a mixed picture is as true as the share that its words are about.
+    """
 
     needs = ("fused", "pairs")
 
@@ -38,22 +42,20 @@ class Matching(nn.Module):
     def forward(self, views: Views) -> Terms:
         """Return the loss over true and false pairs, and how many were told apart."""
         encoded, concept = views.encoded(), views.batch["concept"]
-        false, still_right = self._swapped(encoded, concept, views.generator("matching"))
+        rows = self._rows(encoded, concept, views.generator("matching"))
+        false = {name: encoded[name][order] for name, order in rows.items()}
         logit = torch.cat([self.score(views.fused()), self.score(views.fuse(false))]).float()
-        target = torch.cat([torch.ones_like(still_right), still_right])
+        content = {name: shown(views.batch, name) for name in encoded}
+        swapped = [{key: tensor[rows[name]] for key, tensor in part.items()} for name, part in content.items()]
+        target = torch.cat([belongs(list(content.values())), belongs(swapped)])
         loss = F.binary_cross_entropy_with_logits(logit, target)
         return Terms({"matching": loss}, {"matching_accuracy": ((logit > 0) == (target > 0.5)).float().mean()})
 
-    def _swapped(
-        self, encoded: dict[str, Encoded], concept: Tensor, generator: torch.Generator
-    ) -> tuple[dict[str, Encoded], Tensor]:
-        """Swap one modality of every row, in turns; return the pairs and (B,) 1 where no other concept was to be had."""
+    def _rows(self, encoded: dict[str, Encoded], concept: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return for each modality the rows (B,) of the false pairs: one modality of every row is swapped, in turns."""
         own = torch.arange(len(concept), device=concept.device)
-        still_right = torch.ones(len(concept), device=concept.device)
-        false = {}
+        rows = {}
         for turn, name in enumerate(sorted(encoded)):
             negative = hard_negatives(encoded[name].pooled, concept, self.sharpness, generator)
-            rows = torch.where(own % len(encoded) == turn, negative, own)
-            false[name] = encoded[name][rows]
-            still_right = still_right * (concept[rows] == concept)
-        return false, still_right
+            rows[name] = torch.where(own % len(encoded) == turn, negative, own)
+        return rows

@@ -16,6 +16,7 @@ def similarity(queries: Tensor, keys: Tensor) -> Tensor:
         return queries.float() @ keys.float().T
 
 
-def row_mean(values: Tensor, counted: Tensor) -> Tensor:
-    """Return the mean (B,) of each row's `values (B, K)` where `counted (B, K)` is true, 0 for a row where none is."""
-    return (values * counted).sum(-1) / counted.sum(-1).clamp_min(1)
+def row_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Return the mean (B,) of each row's `values (B, K)` by its `weights (B, K)`, 0 for a row that has none."""
+    total = weights.sum(-1)
+    return (values * weights).sum(-1) / total.where(total > 0, 1)

@@ -1,17 +1,24 @@
-"""Pictures for the report: what was retrieved for which query, and what was taken for what."""
+"""Pictures for the report: what was retrieved for which query, what was taken for what, and how samples were augmented."""
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from mmexp.runs.report import Confusion, Gallery, Query, Retrieved
+from mmexp.data.loading import PreparedSamples
+from mmexp.data.orders import AS_IT_IS
+from mmexp.runs.report import Confusion, Gallery, Query, Retrieved, Version
 from mmexp.tasks.base import Task
 from mmexp.types import DataSource, Samples
 
 QUERIES, RETRIEVED = 8, 6
+SAMPLES, VERSIONS = 4, 5
 
 
-def make_gallery(task: Task, source: DataSource) -> Gallery:
-    """Return retrieval in both directions on every test set last evaluated, and the confusion of classes on `test`."""
+def make_gallery(task: Task, source: DataSource, train: PreparedSamples) -> Gallery:
+    """Return retrieval in both directions on every test set last evaluated, and the confusion of classes on `test`.
+
+    Of `train` it shows some samples as they are and augmented; none where there is no augmentation.
+    """
     retrieval: dict[str, list[Query]] = {}
     confusion = None
     for split, gathered in task.gathered.items():
@@ -21,7 +28,24 @@ def make_gallery(task: Task, source: DataSource) -> Gallery:
                 retrieval[f"{query} to {key}, {split}"] = _queries(source.splits[split], whole, query, key)
         if split == "test" and "logits" in whole:
             confusion = _confusion(whole, list(source.classes))
-    return Gallery(retrieval, confusion)
+    varied = train.variation is not None and train.variation.augmentations
+    return Gallery(retrieval, confusion, augmented=augmented(train) if varied else [])
+
+
+def augmented(train: PreparedSamples) -> list[list[Version]]:
+    """Return for samples spread evenly over the set: as it is, then as it is read in each of the first epochs."""
+    rows = torch.linspace(0, len(train) - 1, SAMPLES + 2)[1:-1].long().unique().tolist()
+    epochs = [_read(train, rows, epoch) for epoch in (AS_IT_IS, *range(VERSIONS))]
+    return [list(versions) for versions in zip(*epochs, strict=True)]
+
+
+def _read(train: PreparedSamples, rows: list[int], epoch: int) -> list[Version]:
+    places = [(row, epoch) for row in rows]
+    batch = train.__getitems__(places)
+    pixels = batch["image"]["pixels"] if "image" in batch else [None] * len(rows)
+    texts = train.values("text", places) if "text" in batch else [""] * len(rows)
+    pictures = [None if p is None else Image.fromarray(p.permute(1, 2, 0).numpy()) for p in pixels]
+    return [Version(picture, text) for picture, text in zip(pictures, texts, strict=True)]
 
 
 def _queries(samples: Samples, whole: dict[str, Tensor], query: str, key: str) -> list[Query]:

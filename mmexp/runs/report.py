@@ -61,12 +61,24 @@ class Attention:
 
 
 @dataclass
+class Version:
+    """One sample as training reads it in one epoch; `picture` is None and `text` empty where it has none."""
+
+    picture: Image.Image | None
+    text: str
+
+
+@dataclass
 class Gallery:
-    """The pictures of a report. `retrieval` goes from a block's title to its queries."""
+    """The pictures of a report. `retrieval` goes from a block's title to its queries.
+
+    `augmented` holds for each of some training samples how it is read, the first time as it is.
+    """
 
     retrieval: dict[str, list[Query]]
     confusion: Confusion | None = None
     attention: list[Attention] = field(default_factory=list)
+    augmented: list[list[Version]] = field(default_factory=list)
 
 
 def write_report(directory: Path, gallery: Gallery) -> Path:

@@ -1,0 +1,41 @@
+"""Pictures blended with others of the batch, and what each row then shows (mixup, arXiv:1710.09412)."""
+
+import torch
+from torch import Tensor
+
+from mmexp.draws import generators
+from mmexp.types import Batch, Draws, PositiveFloat, Prepared
+
+
+class Mixup:
+    """Blend each picture with the next one of the batch; its own share is drawn from Beta(`alpha`, `alpha`).
+
+    The own share is the larger of the two parts (as in MixMatch, arXiv:1905.02249, eq. 9), so that a row's words, which stay,
+    fit what is seen most. The order of a batch is random, so the next row is any row. Losses read from `shown` how much of
+    which concept a picture shows.
+    """
+
+    modality = None
+
+    def __init__(self, alpha: PositiveFloat = 0.2):
+        self.alpha = alpha
+
+    def __call__(self, batch: Batch, draws: Draws) -> Batch:
+        """Return the batch with blended pictures, a teacher's too, and `shown["image"]`; one without pictures as it is."""
+        if "image" not in batch:
+            return batch
+        drawn = torch.tensor([rng.beta(self.alpha, self.alpha) for rng in generators(draws, "mixup")]).float()
+        share = torch.maximum(drawn, 1 - drawn)
+        shown = {name: torch.stack([batch[name], batch[name].roll(-1)], 1) for name in ("concept", "label")}
+        shown["share"] = torch.stack([share, 1 - share], 1)
+        mixed = {**batch, "image": _blended(batch["image"], share), "shown": {**batch.get("shown", {}), "image": shown}}
+        if "image" in batch.get("teacher", {}):
+            mixed["teacher"] = {**batch["teacher"], "image": _blended(batch["teacher"]["image"], share)}
+        return mixed
+
+
+def _blended(image: Prepared, share: Tensor) -> Prepared:
+    """Return `pixels (B, 3, S, S)` uint8, each with the next one beneath it."""
+    pixels = image["pixels"].float()
+    blend = torch.lerp(pixels.roll(-1, 0), pixels, share[:, None, None, None])
+    return {**image, "pixels": blend.round_().to(torch.uint8)}

@@ -1,0 +1,39 @@
+"""Bag of words: which words does the caption have? Predicted from the picture alone (SuperClass, arXiv:2411.03313)."""
+
+import torch
+from torch import Tensor, nn
+
+from mmexp.types import ModelShape, Prepared, Terms, Views
+
+
+def word_shares(text: Prepared, vocab_size: int) -> Tensor:
+    """Return (B, vocab_size): how often each token is in a caption, summing to 1. The tokenizer's marks at both ends stay out."""
+    ids, counted = text["ids"], text["mask"].clone()
+    counted[:, 0] = False
+    counted[torch.arange(len(ids)), text["mask"].sum(1) - 1] = False
+    shares = torch.zeros(len(ids), vocab_size, device=ids.device).scatter_add_(1, ids, counted.float())
+    return shares / shares.sum(1, keepdim=True).clamp_min(1)
+
+
+class BagOfWords(nn.Module):
+    """Cross-entropy between the words of the text and those that the other modalities' pooled encodings suggest.
+
+    Each word teaches on all captions that have it, so that features are shared between concepts.
+    """
+
+    needs = ("pooled", "text", "pairs")
+
+    def __init__(self, shape: ModelShape):
+        super().__init__()
+        self.vocab_size = shape.vocab_size or 0
+        others = [name for name in shape.dims if name != "text"]
+        self.heads = nn.ModuleDict({name: nn.Linear(shape.dims[name], self.vocab_size) for name in others})
+
+    def forward(self, views: Views) -> Terms:
+        """Return the loss, a mean over the modalities."""
+        shares, encoded = word_shares(views.batch["text"], self.vocab_size), views.encoded()
+        losses = [
+            -(shares * self.heads[name](encoded[name].pooled).float().log_softmax(-1)).sum(-1).mean()
+            for name in self.heads
+        ]
+        return Terms({"bag_of_words": torch.stack(losses).mean()})

@@ -1,0 +1,47 @@
+"""Build the bundled base weights of the default encoders, from which adapter=lora and adapter=frozen start.
+
+    python scripts/build_base.py              # trains `experiment=base` on the train split, then packs it
+    python scripts/build_base.py --run RUN    # packs a run that is already there
+
+The file holds encoders, fusion and heads in bfloat16; its metadata tell how it was made.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from mmexp.build import ASSETS, best_checkpoint
+from mmexp.weights import read_weights
+
+FILE = ASSETS / "base" / "vit.safetensors"
+
+
+def train(directory: Path) -> None:
+    """Train the recipe."""
+    command = [sys.executable, "-m", "mmexp", "train", "experiment=base", f"hydra.run.dir={directory}"]
+    subprocess.run(command, check=True)
+
+
+def pack(directory: Path) -> None:
+    """Write the run's best weights, in half the space, with where they come from."""
+    run = json.loads((directory / "run.json").read_text())
+    weights = read_weights(best_checkpoint(directory))
+    told = {key: json.dumps(run[key]) for key in ("command", "seed", "steps", "data_fingerprint", "versions")}
+    FILE.parent.mkdir(exist_ok=True)
+    save_file({name: tensor.to(torch.bfloat16).contiguous() for name, tensor in weights.items()}, FILE, told)
+    print(f"{FILE.name}: {sum(t.numel() for t in weights.values()):,} weights, {FILE.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, help="a finished run directory")
+    directory = parser.parse_args().run
+    if directory is None:
+        directory = Path("outputs/runs/base")
+        train(directory)
+    pack(directory)

@@ -1,0 +1,95 @@
+"""Every command that README and docs/ show is run: with two steps instead of all, on small data where they name a user's own."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mmexp import cli
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SHORT = ["budget.steps=2", "data.batch_size=8", "evaluate=false", "data.num_workers=0"]
+# What installs, cleans up or needs an account is run by CI or by a person.
+ELSEWHERE = ("make ", "git clone", "cd ", "source ", "wandb sync", "pip ", "python scripts/", "npm ", "tensorboard ")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> list[str]:
+    joined = "\n".join(blocks(page, "bash")).replace("\\\n", " ")
+    lines = (line.partition(" #")[0].strip() for line in joined.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def files(page: Path) -> dict[str, str]:
+    """Return the files that a page tells its reader to write: `name`: and then the text."""
+    found = re.findall(r"`([\w./]+\.\w+)`:\n\n```\w+\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    return dict(found)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Return a folder with what the pages take for granted: a user's own table and pictures."""
+    here = tmp_path_factory.mktemp("docs")
+    lines = ["image,caption,file,title,label"]
+    for number in range(48):
+        colour = ("red", "green", "blue")[number % 3]
+        picture = here / "photos" / colour / f"{number}.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30 + number), colour).save(picture)
+        lines.append(f"{picture.relative_to(here)},{colour} {number},{picture.relative_to(here)},{colour},{colour}")
+    (here / "captions.csv").write_text("\n".join(lines))
+    for page in PAGES:
+        for name, text in files(page).items():
+            (here / name).parent.mkdir(parents=True, exist_ok=True)
+            (here / name).write_text(text)
+    return here
+
+
+def run_here(line: str, monkeypatch) -> int:
+    """Run one `mmexp` command in this process, which has its libraries loaded already."""
+    words = shlex.split(line)
+    while "=" in words[0]:
+        name, _, value = words.pop(0).partition("=")
+        monkeypatch.setenv(name, value)
+        if name == "PYTHONPATH":
+            monkeypatch.syspath_prepend(value)
+    monkeypatch.delenv("MMEXP_STAMP", raising=False)
+    trains = words[1] == "train" and "--cfg" not in words
+    monkeypatch.setattr(sys, "argv", ["mmexp", *words[1:], *(SHORT if trains else [])])
+    try:
+        return cli.main()
+    finally:
+        os.environ.pop("MMEXP_STAMP", None)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_runs(page, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    for line in commands(page):
+        if line.startswith(ELSEWHERE):
+            continue
+        if line.startswith("wandb "):
+            assert subprocess.run([*line.split()[:2], "--help"], capture_output=True).returncode == 0, line
+            continue
+        with monkeypatch.context() as patch:
+            assert run_here(line, patch) == 0, f"{line}\n{capsys.readouterr().err}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_shows_of_a_terminal_is_what_one_gets(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(page, "console"):
+        line, _, shown = block.removeprefix("$ ").partition("\n")
+        with monkeypatch.context() as patch:
+            run_here(line, patch)
+        out, err = capsys.readouterr()
+        assert shown.strip() in out + err
