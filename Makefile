@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 demo: $(INSTALLED)  ## environment, install, the main job on the bundled data, and where its report is
-	$(BIN)/mmexp train
+	$(BIN)/mmexp train experiment=emoji
 
 test: $(INSTALLED) check  ## environment, install, format, lint, types and all tests
 	$(BIN)/python -m pytest

@@ -15,6 +15,7 @@ from stand_ins import TinyImage, TinyText, batch_of, views_of
 
 from mmexp.fusion.xattn import CrossAttentionFusion
 from mmexp.model import Model
+from mmexp.objectives.bag_of_words import BagOfWords
 from mmexp.objectives.classify import Classify
 from mmexp.objectives.contrastive import Contrastive
 from mmexp.objectives.distill import Distill
@@ -33,6 +34,7 @@ OBJECTIVES = {
     "matching": Matching,
     "masked": Masked,
     "classify": Classify,
+    "bag_of_words": BagOfWords,
     "distill": Distill,
     "siglip": SigLip,
     "triplet": Triplet,

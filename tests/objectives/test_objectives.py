@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from mmexp.fusion.concat import ConcatFusion
 from mmexp.model import Model
+from mmexp.objectives.bag_of_words import BagOfWords, word_shares
 from mmexp.objectives.classify import Classify
 from mmexp.objectives.contrastive import Contrastive, info_nce
 from mmexp.objectives.distill import Distill
@@ -73,6 +74,21 @@ def test_hidden_words_leave_marks_and_padding_alone():
     changed, hidden = hide_words(text, 1.0, 1, 32, torch.Generator().manual_seed(0))
     assert hidden.tolist() == [[False, *[True] * 6, False], [False, True, True, *[False] * 5]]
     assert torch.equal(changed["ids"][~hidden], text["ids"][~hidden])
+
+
+def test_word_shares_leave_marks_and_padding_alone():
+    text = TinyText().prepare(["aab", "b"])
+    shares = word_shares(text, TinyText.vocab_size)
+    a, b = (int(text["ids"][0, place]) for place in (1, 3))
+    assert shares[0, a].item() == pytest.approx(2 / 3) and shares[0, b].item() == pytest.approx(1 / 3)
+    assert shares[1, b] == 1 and torch.allclose(shares.sum(1), torch.ones(2))
+
+
+def test_bag_of_words_agrees_with_cross_entropy(model):
+    objective, batch = BagOfWords(model.shape()), batch_of()
+    logits = objective.heads["image"](model.encode(batch)["image"].pooled)
+    expected = F.cross_entropy(logits, word_shares(batch["text"], TinyText.vocab_size))
+    assert torch.allclose(objective(views_of(model, batch)).losses["bag_of_words"], expected)
 
 
 def test_hidden_patches_are_whole_cells():
