@@ -19,7 +19,10 @@ Lines = dict[str, list[tuple[float, float]]]
 
 
 def history(path: Path) -> dict[str, Lines]:
-    """Read `metrics.csv` to charts: every loss with a line a split, every retrieval direction with a line a recall."""
+    """Read `metrics.csv` to charts: every loss with a line a split, every retrieval direction with a line a recall.
+
+    What was measured only once, such as the test sets, is no line.
+    """
     charts: dict[str, Lines] = defaultdict(lambda: defaultdict(list))
     rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8") if path.exists() else ""))
     for place, row in enumerate(rows):
@@ -29,6 +32,8 @@ def history(path: Path) -> dict[str, Lines]:
             value = _number(cell)
             if split and value is not None and (chart := _chart(split, metric)):
                 charts[chart[0]][chart[1]].append((place if step is None else step, value))
+    charts = {title: {n: points for n, points in lines.items() if len(points) > 1} for title, lines in charts.items()}
+    charts = {title: lines for title, lines in charts.items() if lines}
     return dict(sorted(charts.items(), key=lambda item: (not item[0].startswith("loss"), item[0])))
 
 
