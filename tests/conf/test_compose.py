@@ -26,6 +26,7 @@ TOGETHER = {
     "encoder/image=timm": ["encoder.image.name=resnet18"],
     "encoder/text=huggingface": ["encoder.text.name=x"],
     "experiment=distill": ["teacher=x"],
+    "augmentation=rewrite": ["augmentation.rewrite.function=json.dumps"],
 }
 
 

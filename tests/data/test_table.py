@@ -160,3 +160,17 @@ def test_deep_grey_and_cmyk(tmp_path):
     Image.new("CMYK", (2, 2), (0, 0, 0, 0)).save(tmp_path / "cmyk.jpg")
     assert pixel(tmp_path / "deep.png") == (100, 100, 100)
     assert pixel(tmp_path / "cmyk.jpg") == (255, 255, 255)
+
+
+def test_of_several_captions_training_draws_one_and_evaluation_joins_all(tmp_path):
+    captions = ["one", "two", "three"]
+    path = write(tmp_path, [{"image": "0.png", "caption": captions}, *rows(2)[1:]])
+    samples = table(path, COLUMNS, val_fraction=0).splits["train"]
+    assert samples.read(0, "text") == "one. two. three"
+    assert {samples.read(0, "text", np.random.default_rng(seed)) for seed in range(20)} == set(captions)
+    assert samples.read(1, "text", np.random.default_rng(0)) == "thing 1"
+
+
+def test_a_row_with_no_caption_in_its_list_is_wrong(tmp_path):
+    with pytest.raises(RequestError, match="line 1: column 'caption' is empty"):
+        table(write(tmp_path, [{"image": "0.png", "caption": []}, *rows(2)]), COLUMNS)

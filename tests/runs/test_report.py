@@ -6,15 +6,24 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from outside.parts import Squares
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from stand_ins import TinyImage, TinyText
 
-from mmexp.runs.report import Attention, Confusion, Gallery, Query, Retrieved, write_report
+from mmexp.augmentations.colour import Colour
+from mmexp.augmentations.synonyms import Synonyms
+from mmexp.data.loading import Loading, PreparedSamples, Variation
+from mmexp.runs.gallery import make_gallery
+from mmexp.runs.report import Attention, Confusion, Gallery, Query, Retrieved, Version, write_report
 from mmexp.runs.table import closing_table, read_numbers, sweep_table
+from mmexp.types import DataSource
 
 WAYS = ("text_to_image", "image_to_text")
 METRICS = {
@@ -111,7 +120,8 @@ def gallery() -> Gallery:
         "Image → text": [Query(picture(5), "", texts)],
     }
     confusion = Confusion(["cat", "dog & co", "<i>owl</i>"], np.array([[8, 2, 0], [1, 9, 0], [0, 0, 0]]))
-    return Gallery(retrieval, confusion, [Attention(picture(2), np.eye(7), "ramp")])
+    versions = [[Version(picture(i), "<b>ramp" if i else "a ramp") for i in range(6)], [Version(None, "")] * 6]
+    return Gallery(retrieval, confusion, [Attention(picture(2), np.eye(7), "ramp")], versions)
 
 
 @pytest.fixture
@@ -172,6 +182,31 @@ def test_pictures_are_small(directory: Path) -> None:
     text = write_report(directory, gallery()).read_text()
     found = re.findall(r"data:image/webp;base64,([^\"]+)", text)
     assert {Image.open(io.BytesIO(base64.b64decode(one))).size for one in found} == {(96, 96)}
+
+
+def test_samples_stand_beside_their_augmented_versions(directory: Path) -> None:
+    page = Page(write_report(directory, gallery()).read_text())
+    alts = [attrs["alt"] for tag, attrs in page.elements if tag == "img"]
+    assert (alts.count("as it is"), alts.count("augmented")) == (1, 5)
+    assert "augmented" not in Page(write_report(directory, Gallery({})).read_text()).text
+
+
+def test_versions_begin_with_the_sample_as_it_is_and_go_with_the_augmentation() -> None:
+    encoders, samples = {"image": TinyImage(), "text": TinyText()}, Squares(4, 0)
+    task, source = SimpleNamespace(gathered={}), DataSource({}, ())
+
+    def versions(*augmentations: Any) -> list[list[Version]]:
+        train = PreparedSamples(samples, encoders, Loading(), Variation(0, augmentations))
+        return make_gallery(task, source, train).augmented
+
+    shown = versions(Colour(0.5), Synonyms(1.0))
+    assert [len(row) for row in shown] == [6] * 4
+    for row in shown:
+        place = samples.names.index(row[0].text)
+        assert row[0].picture.getpixel((0, 0)) in {samples.read(place + i, "image").getpixel((0, 0)) for i in range(4)}
+        assert len({version.picture.tobytes() for version in row}) > 3
+    assert {version.text for row in shown for version in row[1:]} != {row[0].text for row in shown}
+    assert versions() == []
 
 
 def test_failed_run_without_numbers_has_a_page(tmp_path: Path) -> None:
