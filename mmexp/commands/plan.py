@@ -41,13 +41,15 @@ def facts(experiment: Any) -> list[tuple[str, str]]:
     """Return what to print: parameters by part, FLOPs, memory, steps, and the time of a measured step."""
     import time
 
+    from mmexp.tasks.balancing import BalancedStep
     from mmexp.training.cost import step_cost
 
     task = experiment.task
     batch = next(iter(experiment.train))
     cost = step_cost(task, batch)
     began = time.perf_counter()
-    task.terms(task.views(batch, 0))[0].backward()
+    losses, _ = task.terms(task.views(batch, 0))
+    BalancedStep(task.balance, losses).loss.backward()
     seconds = time.perf_counter() - began
     parameters = list(task.parameters())
     trained = sum(p.numel() for p in parameters if p.requires_grad)
