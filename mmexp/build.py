@@ -13,7 +13,10 @@ from torch import nn
 from mmexp.data.loading import Loading, Variation
 from mmexp.errors import RequestError
 from mmexp.model import Model
+from mmexp.signatures import signature
+from mmexp.tasks.balancing import count_losses
 from mmexp.tasks.base import Task
+from mmexp.tasks.views import StepViews
 from mmexp.teacher import Teacher
 from mmexp.types import DataSource
 from mmexp.weights import Loaded, load_parts, read_weights
@@ -118,8 +121,6 @@ def _no_base(config: Config, fresh: set[str], loaded: Loaded | None) -> str:
 
 def check_data(config: Config, built: Model, num_classes: int) -> None:
     """Refuse objectives that need what the data does not hold."""
-    from mmexp.signatures import signature
-
     for name, node in config["objective"].items():
         needs = {need.format(**node) for need in signature(node["_target_"]).needs}
         if "labels" in needs and not num_classes:
@@ -211,7 +212,25 @@ def teacher(config: Config) -> Teacher | None:
     return Teacher(built, embedding[0])
 
 
-def task(config: Config, assembled: Assembled, total_steps: int, teaching: Teacher | None) -> Task:
+def balance(config: Config, assembled: Assembled, samples: Any, teaching: Teacher | None) -> nn.Module:
+    """Return how the losses share the model. One with a state for each loss has them counted on a row of `samples`."""
+    node = config["balance"]
+    accepts = signature(node["_target_"])
+    compares = "shared" in accepts.needs or node.get("cosines_every")
+    if compares and not any(parameter.requires_grad for parameter in assembled.model.parameters()):
+        raise RequestError(
+            "balance: this one compares gradients on the shared model, and none of it is trained. Choose balance=fixed."
+        )
+    if "count" not in accepts.parameters:
+        return make(node)
+    teach = (lambda batch: teaching(batch["teacher"])) if teaching else None
+    # The row twice: for a batch norm in training one is not enough.
+    batch = samples.__getitems__([(0, 0)] * 2)
+    views = StepViews(assembled.model, batch, config["seed"], 0, lambda tensor: tensor, teach)
+    return make(node, count_losses(assembled.objectives, views))
+
+
+def task(config: Config, assembled: Assembled, sharing: nn.Module, total_steps: int, teaching: Teacher | None) -> Task:
     """Return the LightningModule."""
     more: dict[str, Any] = {"teacher": teaching} if teaching else {}
     return make(
@@ -219,10 +238,11 @@ def task(config: Config, assembled: Assembled, total_steps: int, teaching: Teach
         assembled.model,
         assembled.objectives,
         {name: node["weight"] for name, node in config["objective"].items()},
+        sharing,
         factory(config["optimizer"]),
         factory(config["schedule"]),
         seed=config["seed"],
         total_steps=total_steps,
-        log_every_steps=config["log_every_steps"],
+        log_every_steps=min(config["log_every_steps"], total_steps),
         **more,
     )

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mmexp.curriculum import Curriculum
 from mmexp.errors import RequestError, nearest
 from mmexp.signatures import Signature, signature
 from mmexp.values import expected
@@ -18,7 +19,7 @@ ROOT = {
     "log_every_steps": "PositiveInt",
 }
 GROUPS = (
-    *("encoder", "fusion", "objective", "adapter", "task", "data", "augmentation"),
+    *("encoder", "fusion", "objective", "balance", "adapter", "task", "data", "augmentation"),
     *("optimizer", "schedule", "hardware", "logger"),
 )
 SECTIONS = (*GROUPS, "budget", "checkpoint", "early_stopping", "sweep")
@@ -28,9 +29,9 @@ SHARED = {"data": "mmexp.data.loading.Loading", "objective": "mmexp.config.Weigh
 
 @dataclass(frozen=True)
 class Weighted:
-    """What every objective has beside its own keys: its weight in the sum of losses."""
+    """What every objective has beside its own keys: the weight of its losses."""
 
-    weight: float
+    weight: Curriculum[float]
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def told(failure: Exception) -> str:
 
 
 def prepare(request: Request) -> Experiment:
-    """Build everything in the order data, model, weights, adapter, objectives, task, trainer. Writes nothing."""
+    """Build everything in the order data, model, objectives, weights, adapter, balance, task, trainer. Writes nothing."""
     config = request.config
     hardware = build.make(config["hardware"])
     arguments = hardware.trainer_arguments()
@@ -77,7 +77,8 @@ def prepare(request: Request) -> Experiment:
     train = train_loader(source.splits["train"], encoders, loading, variation, teachers)
     budget: Any = build.make(config["budget"])
     steps = budget.total_steps(loading.batch_size, len(source.splits["train"]), 1.0)
-    task = build.task(config, assembled, steps, teacher)
+    balance = build.balance(config, assembled, train.dataset, teacher)
+    task = build.task(config, assembled, balance, steps, teacher)
     if budget.flops:
         from mmexp.training.cost import step_cost
 

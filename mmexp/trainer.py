@@ -56,7 +56,7 @@ def make_trainer(
             SignalCheckpoint(directory),
         ],
         logger=make_loggers(request),
-        log_every_n_steps=1,
+        log_every_n_steps=task.log_every_steps,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

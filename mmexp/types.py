@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmexp.curriculum import Curriculum
+
 # In a signature these names also tell `mmexp.config` which values to refuse before anything is built.
 PositiveInt = int
 NonNegativeInt = int
@@ -163,3 +165,43 @@ class Views(Protocol):
     def generator(self, name: str) -> torch.Generator:
         """Return randomness that depends on seed, step and `name` alone."""
         ...
+
+    def current(self, value: Curriculum[float]) -> float:
+        """Return what a value that may change in the course of the run is in this step."""
+        ...
+
+
+class Losses(Protocol):
+    """The K named losses of a training step, in alphabetical order, as a balance sees them.
+
+    Over several processes `values` and `products` are of the whole batch, and so the same in all of them.
+    """
+
+    names: Sequence[str]
+    losses: Tensor
+    """(K,) of this process, with gradient."""
+    given: Tensor
+    """(K,) the weights that the objectives state, as they are in this step."""
+    generator: torch.Generator
+
+    @property
+    def values(self) -> Tensor:
+        """Return the losses (K,) without gradient."""
+        ...
+
+    @property
+    def products(self) -> Tensor:
+        """Return the products (K, K) of the losses' gradients on the shared model, fp64 on the CPU. Costs K backwards."""
+        ...
+
+
+class Balanced(NamedTuple):
+    """What a balance decides.
+
+    `weights (K,)` of the losses; `shared (K,)` other weights for the gradients on the shared model, where the heads'
+    are to differ from those; `extra` a scalar that the balance's own parameters are to lower.
+    """
+
+    weights: Tensor
+    shared: Tensor | None = None
+    extra: Tensor | float = 0.0

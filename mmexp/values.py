@@ -4,6 +4,8 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
+from mmexp.curriculum import SHAPES
+
 
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
@@ -57,6 +59,8 @@ def _expected_of_generic(value: Any, name: str, inner: ast.expr) -> str | None:
     if name == "Literal":
         choices = [ast.literal_eval(e) for e in (inner.elts if isinstance(inner, ast.Tuple) else [inner])]
         return None if value in choices else f"one of {', '.join(map(str, choices))}"
+    if name == "Curriculum":
+        return _expected_of_curriculum(value, ast.unparse(inner))
     words, fits = _KINDS.get(name, ("", lambda _: True))
     if not fits(value):
         return words
@@ -67,3 +71,17 @@ def _expected_of_generic(value: Any, name: str, inner: ast.expr) -> str | None:
         wrong = [expected(item, ast.unparse(inner.elts[1])) for item in value.values()]
         return next((f"a mapping, each value {w}" for w in wrong if w), None)
     return None
+
+
+def _expected_of_curriculum(value: Any, inner: str) -> str | None:
+    """Check a value that may change in the course of a run: one that fits `inner`, or a mapping between two such."""
+    if not isinstance(value, dict):
+        words = expected(value, inner)
+        return words and f"{words} or a mapping from one to another"
+    keys = {"from": inner, "to": inner, "start": "Fraction", "end": "Fraction", "shape": f"Literal{list(SHAPES)}"}
+    if not {"from", "to"} <= set(value) <= set(keys):
+        return f"a mapping with from and to, and nothing else but {', '.join(list(keys)[2:])}"
+    wrong = [(key, expected(value[key], keys[key])) for key in value]
+    if value_wrong := next(((key, words) for key, words in wrong if words), None):
+        return f"a mapping whose '{value_wrong[0]}' is {value_wrong[1]}"
+    return None if value.get("start", 0) < value.get("end", 1) else "a mapping whose 'start' comes before its 'end'"

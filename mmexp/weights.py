@@ -38,10 +38,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise RequestError(f"'{path}' cannot be read as weights: {str(error).splitlines()[0]}") from error
-    tensors = stored.get("state_dict", stored) if isinstance(stored, Mapping) else {}
+    found = stored.get("state_dict", stored) if isinstance(stored, Mapping) else {}
+    # What a balance learned is of that one training, not of the model.
+    tensors = {name: tensor for name, tensor in found.items() if not str(name).startswith("balance.")}
     if not tensors or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise RequestError(f"'{path}' holds no state_dict of tensors.")
-    return dict(tensors)
+    return tensors
 
 
 def part_of(name: str) -> str:

@@ -3,7 +3,7 @@
     python scripts/build_base.py              # trains `experiment=base` on the train split, then packs it
     python scripts/build_base.py --run RUN    # packs a run that is already there
 
-The file holds encoders, fusion and heads in bfloat16; its metadata tell how it was made.
+The file holds encoders, fusion and the heads of the default objectives in bfloat16; its metadata tell how it was made.
 """
 
 import argparse
@@ -16,9 +16,10 @@ import torch
 from safetensors.torch import save_file
 
 from mmexp.build import ASSETS, best_checkpoint
-from mmexp.weights import read_weights
+from mmexp.weights import part_of, read_weights
 
 FILE = ASSETS / "base" / "vit.safetensors"
+KEPT = ("encoders.", "fusion", "objectives.contrastive", "objectives.matching")
 
 
 def train(directory: Path) -> None:
@@ -30,7 +31,7 @@ def train(directory: Path) -> None:
 def pack(directory: Path) -> None:
     """Write the run's best weights, in half the space, with where they come from."""
     run = json.loads((directory / "run.json").read_text())
-    weights = read_weights(best_checkpoint(directory))
+    weights = {n: t for n, t in read_weights(best_checkpoint(directory)).items() if part_of(n).startswith(KEPT)}
     told = {key: json.dumps(run[key]) for key in ("command", "seed", "steps", "data_fingerprint", "versions")}
     FILE.parent.mkdir(exist_ok=True)
     save_file({name: tensor.to(torch.bfloat16).contiguous() for name, tensor in weights.items()}, FILE, told)

@@ -1,6 +1,6 @@
 """Check what `make demo` promises, on its newest run: better than guessing by so many times, within three minutes.
 
-    python scripts/check_demo.py [RUN]
+python scripts/check_demo.py [RUN]
 """
 
 import json

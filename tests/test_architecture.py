@@ -6,21 +6,22 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "mmexp"
-LEAVES = ("encoders", "fusion", "objectives", "adapters", "data", "augmentations")
+LEAVES = ("encoders", "fusion", "objectives", "balance", "adapters", "data", "augmentations")
 # What each room may import of the package; a file at the top is a room of its own.
 MAY = {
     "errors": set(),
     "attention": set(),
-    "types": {"errors"},
+    "curriculum": set(),
+    "types": {"errors", "curriculum"},
     "draws": set(),
-    **{leaf: {"types", "errors", "attention", "draws", leaf} for leaf in LEAVES},
+    **{leaf: {"types", "errors", "attention", "curriculum", "draws", leaf} for leaf in LEAVES},
     "model": {"types"},
     "weights": {"errors"},
     "teacher": {"types", "model"},
-    "tasks": {"types", "model", "tasks"},
+    "tasks": {"types", "curriculum", "model", "tasks"},
     "signatures": {"errors"},
-    "values": set(),
-    "config": {"errors", "signatures", "values"},
+    "values": {"curriculum"},
+    "config": {"errors", "curriculum", "signatures", "values"},
     "compose": {"errors"},
     "cli": {"errors", "commands"},
 }

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmexp.curriculum import Curriculum
 from mmexp.types import Fraction, ModelShape, Prepared, Terms, Views
 
 
@@ -52,7 +53,7 @@ class Masked(nn.Module):
 
     needs = ("tokens",)
 
-    def __init__(self, shape: ModelShape, *, words: Fraction = 0.3, patches: Fraction = 0.5):
+    def __init__(self, shape: ModelShape, *, words: Curriculum[Fraction] = 0.3, patches: Curriculum[Fraction] = 0.5):
         super().__init__()
         self.shape = shape
         self.words = words if "text" in shape.dims else 0.0
@@ -76,7 +77,7 @@ class Masked(nn.Module):
     def _words(self, views: Views) -> Tensor:
         text, generator = views.batch["text"], views.generator("words")
         changed, hidden = hide_words(
-            text, self.words, self.shape.mask_token_id or 0, self.shape.vocab_size or 0, generator
+            text, views.current(self.words), self.shape.mask_token_id or 0, self.shape.vocab_size or 0, generator
         )
         logits = self.word_head(views.encode("text", changed).tokens[hidden]).float()
         return F.cross_entropy(logits, text["ids"][hidden], reduction="sum") / hidden.sum().clamp_min(1)
@@ -85,9 +86,10 @@ class Masked(nn.Module):
         assert self.shape.grid
         pixels = views.batch["image"]["pixels"]
         pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
-        changed, hidden = hide_patches(pixels, self.shape.grid, self.patches, views.generator("patches"))
+        changed, hidden = hide_patches(pixels, self.shape.grid, views.current(self.patches), views.generator("patches"))
         drawn = self.patch_head(views.encode("image", {"pixels": changed}).tokens[hidden]).float()
         target = to_patches(pixels, self.shape.grid)[hidden]
         # Each patch by its own mean and deviation (MAE, arXiv:2111.06377, section 4); flat patches need the floor.
         target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-2).sqrt()
-        return F.mse_loss(drawn, target)
+        # Summed and divided here: a curriculum may begin with no patch hidden, and the mean of nothing would be NaN.
+        return F.mse_loss(drawn, target, reduction="sum") / max(1, target.numel())

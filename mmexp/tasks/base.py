@@ -1,4 +1,4 @@
-"""The task on which all others stand: a step, the weighted sum of named losses, logging, the optimizer."""
+"""The task on which all others stand: a step, its named losses made into one, logging, the optimizer."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,20 +7,26 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from mmexp.curriculum import Curriculum
 from mmexp.model import Model
+from mmexp.tasks.balancing import BalancedStep, StepLosses, buffers_kept
 from mmexp.tasks.evaluation import Gathered
 from mmexp.tasks.views import StepViews
 from mmexp.types import Batch
 
 
 class Task(L.LightningModule):
-    """Trains `model` with `objectives`, each weighted. `splits` names the evaluation sets in the order of their loaders."""
+    """Trains `model` with `objectives`, each weighted, whose losses share it as `balance` says.
+
+    `splits` names the evaluation sets in the order of their loaders.
+    """
 
     def __init__(
         self,
         model: Model,
         objectives: Mapping[str, nn.Module],
-        weights: Mapping[str, float],
+        weights: Mapping[str, Curriculum[float]],
+        balance: nn.Module,
         optimizer: Callable[..., torch.optim.Optimizer],
         schedule: Callable[..., Any],
         seed: int = 0,
@@ -31,6 +37,7 @@ class Task(L.LightningModule):
         self.model = model
         self.objectives: Any = nn.ModuleDict(objectives)
         self.weights = dict(weights)
+        self.balance: Any = balance
         self.optimizer_factory, self.schedule_factory = optimizer, schedule
         self.seed, self.total_steps, self.log_every_steps = seed, total_steps, log_every_steps
         self.splits: list[str] = []
@@ -39,22 +46,27 @@ class Task(L.LightningModule):
 
     teach: Callable[[Batch], dict[str, Tensor]] | None = None
 
-    def views(self, batch: Batch, step: int) -> StepViews:
-        """Return the batch as its objectives see it."""
-        return StepViews(self.model, batch, self.seed, step, self._gather, self.teach)
+    def views(self, batch: Batch, step: int, progress: float = 1.0) -> StepViews:
+        """Return the batch as its objectives see it, at `progress`; without one as at the end of the run."""
+        return StepViews(self.model, batch, self.seed, step, self._gather, self.teach, progress)
 
-    def terms(self, views: StepViews) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the weighted sum of all losses, and every scalar to look at: `loss`, `loss_<name>`, metrics."""
-        total: Tensor | None = None
-        numbers: dict[str, Tensor] = {}
+    def terms(self, views: StepViews) -> tuple[StepLosses, dict[str, Tensor]]:
+        """Return the losses as a balance sees them, and every scalar to look at: `loss`, `loss_<name>`, metrics."""
+        found: dict[str, Tensor] = {}
+        given: dict[str, float] = {}
+        seen: dict[str, Tensor] = {}
         for name, objective in self.objectives.items():
             losses, metrics = objective(views)
-            weighted = self.weights[name] * sum(losses.values())
-            total = weighted if total is None else total + weighted
-            numbers |= {f"loss_{term}": value.detach() for term, value in losses.items()}
-            numbers |= {term: value.detach() for term, value in metrics.items()}
-        assert total is not None
-        return total, {"loss": total.detach(), **numbers}
+            # One class may serve two objectives: the second one's losses then carry its name.
+            losses = {f"{name}_{term}" if term in found else term: value for term, value in losses.items()}
+            found |= losses
+            given |= dict.fromkeys(losses, views.current(self.weights[name]))
+            seen |= {term: value.detach() for term, value in metrics.items()}
+        shared = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        generator, scale = views.generator("balance"), self._loss_scale()
+        whole = StepLosses(found, given, generator, shared, self._average, scale)
+        numbers = {f"loss_{term}": value.detach() for term, value in found.items()}
+        return whole, {"loss": (whole.given * whole.losses).sum().detach(), **numbers, **seen}
 
     def on_train_epoch_start(self) -> None:
         """Let the running statistics of frozen batch norms rest: they are weights too, and frozen means bit-equal."""
@@ -64,11 +76,37 @@ class Task(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one step; every `log_every_steps` steps its numbers are logged."""
-        loss, numbers = self.terms(self.views(batch, self.global_step))
-        if self.global_step % self.log_every_steps == 0 or self.global_step + 1 == self.total_steps:
+        self.seen = self.views(batch, self.global_step, self.global_step / self.total_steps)
+        losses, numbers = self.terms(self.seen)
+        self.balanced = BalancedStep(self.balance, losses)
+        if (self.global_step + 1) % self.log_every_steps == 0:
+            numbers |= self.balanced.numbers(cosines=self._cosines_are_due())
             self._stop_if_not_finite(numbers)
             self.log_dict({f"train/{name}": value for name, value in numbers.items()}, batch_size=len(batch["index"]))
-        return loss
+        return self.balanced.loss
+
+    def on_after_backward(self) -> None:
+        """Let the balance correct the gradients, before they are clipped."""
+        self.balanced.after_backward()
+        del self.balanced
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Take the step, and show a balance that learns from it what it did to the same batch."""
+        super().optimizer_step(*args, **kwargs)
+        if hasattr(self.balance, "learn"):
+            self.balance.learn(self.values_again(self.seen))
+        del self.seen
+
+    @torch.no_grad()
+    def values_again(self, views: StepViews) -> Tensor:
+        """Return the losses (K,) of a batch that was seen before, as the model is now."""
+        with self.trainer.precision_plugin.forward_context(), buffers_kept(self):
+            losses, _ = self.terms(self.views(views.batch, views.step, views.progress))
+        return losses.values
+
+    def _cosines_are_due(self) -> bool:
+        every = getattr(self.balance, "cosines_every", None)
+        return every is not None and (self.global_step + 1) // self.log_every_steps % every == 0
 
     def _stop_if_not_finite(self, numbers: dict[str, Tensor]) -> None:
         for name, value in numbers.items():
@@ -121,6 +159,15 @@ class Task(L.LightningModule):
             return tensor
         gathered: Any = self.all_gather(tensor, sync_grads=tensor.requires_grad)
         return gathered.flatten(0, 1)
+
+    def _average(self, tensor: Tensor) -> Tensor:
+        """Return the mean over processes; without gradient."""
+        return tensor if self._trainer is None else self.trainer.strategy.reduce(tensor, reduce_op="mean")
+
+    def _loss_scale(self) -> float:
+        """Return what fp16 multiplies the loss with before it goes back."""
+        scaler = None if self._trainer is None else getattr(self.trainer.precision_plugin, "scaler", None)
+        return scaler.get_scale() if scaler else 1.0
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer over what is trained, and the schedule that ends with the budget."""

@@ -7,12 +7,13 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
+from mmexp.curriculum import Curriculum, current
 from mmexp.model import Model
 from mmexp.types import Batch, Encoded, Prepared
 
 
 class StepViews:
-    """Implements `mmexp.types.Views` for one batch."""
+    """Implements `mmexp.types.Views` for one batch; `progress` is the share (0 to 1) of the run's steps that is done."""
 
     def __init__(
         self,
@@ -22,8 +23,10 @@ class StepViews:
         step: int,
         gather: Callable[[Tensor], Tensor],
         teach: Callable[[Batch], dict[str, Tensor]] | None = None,
+        progress: float = 1.0,
     ):
         self.model, self.batch, self.seed, self.step, self.gather = model, batch, seed, step, gather
+        self.progress = progress
         self._teach = teach
 
     @cached_property
@@ -62,3 +65,7 @@ class StepViews:
     def generator(self, name: str) -> torch.Generator:
         """Return a CPU generator whose numbers depend on seed, step and `name` alone."""
         return torch.Generator().manual_seed(crc32(f"{self.seed} {self.step} {name}".encode()))
+
+    def current(self, value: Curriculum[float]) -> float:
+        """Return what a value that may change in the course of the run is in this step."""
+        return current(value, self.progress)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmexp.tasks.balancing import BalancedStep, buffers_kept
 from mmexp.tasks.base import Task
 from mmexp.types import Batch
 
@@ -32,12 +33,11 @@ def step_cost(task: Task, batch: Batch) -> StepCost:
         return tensor
 
     own = {p.untyped_storage().data_ptr() for p in task.parameters()}
-    buffers = {name: buffer.clone() for name, buffer in task.named_buffers()}
-    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(hold, give):
-        task.terms(task.views(batch, 0))[0].backward()
+    keeping = torch.autograd.graph.saved_tensors_hooks(hold, give)
+    with FlopCounterMode(display=False) as counter, keeping, buffers_kept(task):
+        losses, _ = task.terms(task.views(batch, 0))
+        BalancedStep(task.balance, losses).loss.backward()
     task.zero_grad()
-    for name, buffer in task.named_buffers():
-        buffer.copy_(buffers[name])
     return StepCost(float(counter.get_total_flops()), sum(size for at, size in held.items() if at not in own))
 
 
@@ -48,9 +48,10 @@ def step_seconds(task: Task, batch: Batch, precision: str, repeats: int = 3) -> 
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
-        with context:
-            loss = task.terms(task.views(batch, 0))[0]
-        loss.backward()
+        with buffers_kept(task):
+            with context:
+                losses, _ = task.terms(task.views(batch, 0))
+            BalancedStep(task.balance, losses).loss.backward()
         times.append(time.perf_counter() - began)
     task.zero_grad()
     return min(times)

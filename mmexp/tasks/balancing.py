@@ -1,0 +1,107 @@
+"""One training step's losses made into one, as a balance decides."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+
+from mmexp.tasks.views import StepViews
+from mmexp.types import Balanced
+
+
+class StepLosses:
+    """Implements `mmexp.types.Losses`: what costs is computed when it is asked for, and once.
+
+    `average` takes the mean over processes. `scale` is what fp16 multiplies losses with, so that small gradients last.
+    """
+
+    def __init__(
+        self,
+        losses: Mapping[str, Tensor],
+        given: Mapping[str, float],
+        generator: torch.Generator,
+        shared: Sequence[nn.Parameter],
+        average: Callable[[Tensor], Tensor],
+        scale: float = 1.0,
+    ):
+        self.names = sorted(losses)
+        self.each = [losses[name].float() for name in self.names]
+        self.losses = torch.stack(self.each)
+        self.given = self.losses.new_tensor([given[name] for name in self.names])
+        self.generator, self.shared, self.average, self.scale = generator, shared, average, scale
+
+    @cached_property
+    def values(self) -> Tensor:
+        """The losses (K,) without gradient, averaged over processes."""
+        return self.average(self.losses.detach().clone())
+
+    @cached_property
+    def gradients(self) -> Tensor:
+        """The gradients (K, P) of the losses, times `scale`, on all shared parameters, averaged over processes."""
+        rows = []
+        with torch.autocast(self.losses.device.type, enabled=False):
+            for loss in self.each:
+                found = torch.autograd.grad(
+                    self.scale * loss, self.shared, retain_graph=True, allow_unused=True, materialize_grads=True
+                )
+                rows.append(torch.cat([gradient.flatten().float() for gradient in found]))
+        return self.average(torch.stack(rows))
+
+    @cached_property
+    def products(self) -> Tensor:
+        """The products (K, K) of the gradients, fp64 on the CPU."""
+        with torch.autocast(self.losses.device.type, enabled=False):
+            return (self.gradients @ self.gradients.T).double().cpu() / self.scale**2
+
+    def cosines(self) -> dict[str, Tensor]:
+        """Return the cosine between the gradients of every pair of losses; 0 where one of them is nothing."""
+        lengths = self.products.diag().sqrt()
+        cosines = self.products / lengths.outer(lengths).clamp_min(torch.finfo(torch.double).tiny)
+        places = combinations(range(len(self.names)), 2)
+        return {f"cosine_{self.names[a]}_{self.names[b]}": cosines[a, b] for a, b in places}
+
+    def replace_gradients(self, weights: Tensor) -> None:
+        """Put the sum of the losses' gradients by `weights (K,)` in place of what a backward left at the shared parameters."""
+        parts = (weights @ self.gradients).split([parameter.numel() for parameter in self.shared])
+        for parameter, part in zip(self.shared, parts, strict=True):
+            if parameter.grad is not None:
+                parameter.grad.copy_(part.view_as(parameter))
+
+
+class BalancedStep:
+    """What `balance` decided on `losses`: the scalar `loss` to go back from, and what is to be done after that."""
+
+    def __init__(self, balance: Callable[[StepLosses], Balanced], losses: StepLosses):
+        self.losses = losses
+        self.weights, self.shared, extra = balance(losses)
+        self.loss = (self.weights * losses.losses).sum() + extra
+
+    def numbers(self, cosines: bool) -> dict[str, Tensor]:
+        """Return the weight of every loss, and the cosines of their gradients where asked for or known anyway."""
+        weights = (self.weights if self.shared is None else self.shared).detach()
+        numbers = {f"weight_{name}": weight for name, weight in zip(self.losses.names, weights, strict=True)}
+        return numbers | (self.losses.cosines() if cosines or "gradients" in vars(self.losses) else {})
+
+    def after_backward(self) -> None:
+        """Correct the gradients of the shared parameters, where their weights are not those of the heads."""
+        if self.shared is not None:
+            self.losses.replace_gradients(self.shared)
+
+
+def count_losses(objectives: Mapping[str, nn.Module], views: StepViews) -> int:
+    """Return how many losses the objectives have; weights, buffers and the random numbers to come stay as they are."""
+    whole = nn.ModuleList([views.model, *objectives.values()])
+    with torch.no_grad(), buffers_kept(whole), torch.random.fork_rng():
+        return sum(len(objective(views).losses) for objective in objectives.values())
+
+
+@contextmanager
+def buffers_kept(module: nn.Module) -> Iterator[None]:
+    """Undo in the end what a forward changes: running statistics, queues, the state of a balance."""
+    kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    yield
+    for name, buffer in module.named_buffers():
+        buffer.copy_(kept[name])
