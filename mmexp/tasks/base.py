@@ -129,9 +129,9 @@ class Task(L.LightningModule):
     def _tensors(self, views: StepViews) -> dict[str, Tensor]:
         """Return the rows that whole-set metrics need: unit vectors by modality, class logits, concept, label, index."""
         rows = {key: views.batch[key] for key in ("index", "concept", "label")}
+        if embedding := self.first_with("embed"):
+            rows |= {f"vector/{name}": vector for name, vector in embedding.embed(views.encoded()).items()}
         for objective in self.objectives.values():
-            if hasattr(objective, "embed"):
-                rows |= {f"vector/{name}": vector for name, vector in objective.embed(views.encoded()).items()}
             if hasattr(objective, "classify"):
                 rows["logits"] = objective.classify(
                     views.fused() if objective.source == "fused" else views.encoded()[objective.source]
@@ -177,6 +177,8 @@ class Task(L.LightningModule):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the unit vectors (B, D) of every modality of the batch, in the space of the first objective that has one."""
-        encoded = self.model.encode(batch)
-        embed = next(o.embed for o in self.objectives.values() if hasattr(o, "embed"))
-        return embed(encoded)
+        return self.first_with("embed").embed(self.model.encode(batch))
+
+    def first_with(self, method: str) -> Any:
+        """Return the first objective that has a method, None where none has: of several spaces the first one is looked at."""
+        return next((o for o in self.objectives.values() if hasattr(o, method)), None)
