@@ -81,7 +81,7 @@ def times(ratio: float | None) -> str:
 
 
 def closing_table(metrics: dict[str, float]) -> Table:
-    """Return the table that ends a run: a row a split, the most telling metrics, start → final and times chance."""
+    """Return the table that ends a run: a row a split, the most telling metrics, what they started from and times chance."""
     found = {(number.split, number.metric): number for number in read_numbers(metrics)}
     columns = _telling({metric for _, metric in found})
     table = _empty_table()
@@ -93,7 +93,7 @@ def closing_table(metrics: dict[str, float]) -> Table:
         if any(numbers):
             table.add_row(Text(split), *map(_cell, numbers))
     notes = {
-        "before → after training": any(number.start is not None for number in found.values()),
+        "was: before training": any(number.start is not None for number in found.values()),
         "2× is twice as good as chance": any(number.ratio for number in found.values()),
     }
     table.caption = Text("; ".join(note for note, holds in notes.items() if holds), style="dim")
@@ -143,15 +143,14 @@ def _sweep_cells(row: dict, choices: Sequence[str], best: dict[str, float | None
 
 
 def _cell(number: Number | None) -> Text:
-    """Return start → final with times chance below."""
+    """Return the final value, below it the one before training and times chance: side by side they would be too wide."""
     if number is None:
         return Text("–", style="dim")
-    text = Text()
+    text = Text(shown(number.metric, number.final, unit=False), style="bold")
     if number.start is not None:
-        text.append(f"{shown(number.metric, number.start, unit=False)} → ", style="dim")
-    text.append(shown(number.metric, number.final, unit=False), style="bold")
+        text.append(f"\nwas {shown(number.metric, number.start, unit=False)}", style="not bold dim")
     if number.ratio is not None:
-        text.append(f"\n{times(number.ratio)}", style="green" if number.ratio > 1 else "red")
+        text.append(f"\n{times(number.ratio)}", style="not bold green" if number.ratio > 1 else "not bold red")
     return text
 
 
