@@ -22,7 +22,7 @@ demo: $(INSTALLED)  ## environment, install, the main job on the bundled data, a
 	$(BIN)/mmexp train experiment=emoji
 
 test: $(INSTALLED) check  ## environment, install, format, lint, types and all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 check: $(INSTALLED)  ## format, lint and types alone
 	$(BIN)/ruff format --check .

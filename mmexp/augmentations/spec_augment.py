@@ -28,7 +28,7 @@ class SpecAugment:
 
 def hidden(draws: Draws, name: str, count: int, most: float, length: int) -> Tensor:
     """Return (B, length) true within `count` stretches, each of 0 up to `most` of the length, all equally likely."""
-    width, start = torch.from_numpy(draws(name, 2 * count)).view(-1, count, 2).unbind(-1)
+    width, start = torch.from_numpy(draws(name, 2 * count)).split([count, count], 1)
     width = (width * (int(most * length) + 1)).floor()
     start = (start * (length - width + 1)).floor()
     place = torch.arange(length)

@@ -30,15 +30,17 @@ VALUES = {
     "text": ["a big child: picture, car, red, quick, begin, little"] * 6,
     "audio": torch.rand(1, 400, generator=torch.Generator().manual_seed(0)).expand(6, -1),
 }
+
+
+def shout(texts: list[str]) -> list[str]:
+    return [text.upper() for text in texts]
+
+
 EACH = [
     *(Geometry(0.5, 0.5, 10.0), Colour(0.4, 0.4, 0.4), Policy("TrivialAugmentWide"), Erase(1.0), Blur(1.0)),
     *(Synonyms(0.5), Eda(1.0), Tags(), Rewrite(f"{__name__}.shout", share=0.5), Noise(1.0), Shift()),
 ]
 NAMES = [type(augmentation).__name__ for augmentation in EACH]
-
-
-def shout(texts: list[str]) -> list[str]:
-    return [text.upper() for text in texts]
 
 
 def same(a, b) -> bool:

@@ -18,7 +18,6 @@ from rich.table import Table
 from stand_ins import TinyImage, TinyText
 
 from mmexp.augmentations.colour import Colour
-from mmexp.augmentations.synonyms import Synonyms
 from mmexp.data.loading import Loading, PreparedSamples, Variation
 from mmexp.runs.gallery import make_gallery
 from mmexp.runs.report import Attention, Confusion, Gallery, Query, Retrieved, Version, write_report
@@ -191,6 +190,13 @@ def test_samples_stand_beside_their_augmented_versions(directory: Path) -> None:
     assert "augmented" not in Page(write_report(directory, Gallery({})).read_text()).text
 
 
+class Shout:
+    modality = "text"
+
+    def __call__(self, values: list[str], draws: Any) -> list[str]:
+        return [text.upper() for text in values]
+
+
 def test_versions_begin_with_the_sample_as_it_is_and_go_with_the_augmentation() -> None:
     encoders, samples = {"image": TinyImage(), "text": TinyText()}, Squares(4, 0)
     task, source = SimpleNamespace(gathered={}), DataSource({}, ())
@@ -199,7 +205,7 @@ def test_versions_begin_with_the_sample_as_it_is_and_go_with_the_augmentation() 
         train = PreparedSamples(samples, encoders, Loading(), Variation(0, augmentations))
         return make_gallery(task, source, train).augmented
 
-    shown = versions(Colour(0.5), Synonyms(1.0))
+    shown = versions(Colour(0.5), Shout())
     assert [len(row) for row in shown] == [6] * 4
     for row in shown:
         place = samples.names.index(row[0].text)
