@@ -25,6 +25,23 @@ from mmexp.values import expected
         ({"a": 1.0}, "Mapping[str, NonNegativeFloat] | None", None),
         ({"a": -1}, "Mapping[str, NonNegativeFloat]", "a mapping, each value a number, 0 or more"),
         ([0.9, 0.99], "tuple[float, float]", None),
+        (0.5, "Curriculum[Fraction]", None),
+        (1.5, "Curriculum[Fraction]", "a number from 0 to 1 or a mapping from one to another"),
+        ({"from": 0, "to": 1}, "Curriculum[float]", None),
+        ({"from": 0, "to": 0.4, "start": 0.1, "end": 0.5, "shape": "cosine"}, "Curriculum[Fraction]", None),
+        ({"to": 1}, "Curriculum[float]", "a mapping with from and to, and nothing else but start, end, shape"),
+        (
+            {"from": 0, "to": 1, "stop": 1},
+            "Curriculum[float]",
+            "a mapping with from and to, and nothing else but start, end, shape",
+        ),
+        ({"from": 0, "to": 2}, "Curriculum[Fraction]", "a mapping whose 'to' is a number from 0 to 1"),
+        (
+            {"from": 0, "to": 1, "shape": "square"},
+            "Curriculum[float]",
+            "a mapping whose 'shape' is one of linear, cosine, step",
+        ),
+        ({"from": 0, "to": 1, "end": 0}, "Curriculum[float]", "a mapping whose 'start' comes before its 'end'"),
         ("x", "SomethingElse", None),
         ("x", "", None),
     ],
@@ -76,6 +93,7 @@ def config(**changes):
     return whole | changes
 
 
+MATCHING = {"_target_": "mmexp.objectives.matching.Matching", "weight": 1.0}
 OBJECTIVES = {
     "contrastive": {"_target_": "mmexp.objectives.contrastive.Contrastive", "weight": 1.0},
     "distill": {"_target_": "mmexp.objectives.distill.Distill", "weight": 1.0},
@@ -102,6 +120,10 @@ NO_FUSION = {"_target_": "mmexp.fusion.none.NoFusion"}
         ({"objective": {"classify": OBJECTIVES["classify"]}, "fusion": NO_FUSION}, "'classify' needs a fused output"),
         ({"objective": {}}, "nothing to learn"),
         ({"objective": {"distill": OBJECTIVES["distill"]}, "fusion": NO_FUSION}, "objective 'distill' needs a teacher"),
+        (
+            {"objective": {"matching": MATCHING | {"weight": {"from": 0, "till": 1}}}},
+            "'objective.matching.weight' must be a mapping with from and to",
+        ),
         ({"teacher": "some/run"}, "teacher= is set, but this task has none"),
         ({"task": {"_target_": "mmexp.tasks.distill.DistillTask"}}, "no objective learns from the teacher"),
     ],

@@ -9,18 +9,20 @@ from mmexp.types import Balanced, Losses, PositiveInt
 def shortest(products: Tensor, iterations: int, tolerance: float = 1e-6) -> Tensor:
     """Return weights (K,), of sum 1, of the shortest vector between K vectors with these `products (K, K)`.
 
-    Frank-Wolfe with exact line search (the paper's algorithm 2); for two vectors its first step is exact.
+    Frank-Wolfe with exact line search as in the paper's algorithm 2, but in pairs (arXiv:1511.05932): weight goes from the
+    worst vector to the best, which takes tens of steps where the plain form takes thousands. For two the first is exact.
     """
     weights = torch.full((len(products),), 1 / len(products), dtype=products.dtype)
     for _ in range(iterations):
         slope = products @ weights
-        length, corner = weights @ slope, int(slope.argmin())
-        gap = length - slope[corner]
-        if gap <= tolerance * length:
+        best, worst = int(slope.argmin()), int(slope.masked_fill(weights == 0, -torch.inf).argmax())
+        gap = slope[worst] - slope[best]
+        if gap <= tolerance * (weights @ slope).clamp_min(0):
             break
-        step = (gap / (length - 2 * slope[corner] + products[corner, corner])).clamp(max=1.0)
-        weights = (1 - step) * weights
-        weights[corner] += step
+        apart = products[best, best] - 2 * products[best, worst] + products[worst, worst]
+        step = torch.minimum(gap / apart, weights[worst])
+        weights[best] += step
+        weights[worst] -= step
     return weights
 
 

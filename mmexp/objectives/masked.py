@@ -88,8 +88,9 @@ class Masked(nn.Module):
         pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
         changed, hidden = hide_patches(pixels, self.shape.grid, views.current(self.patches), views.generator("patches"))
         drawn = self.patch_head(views.encode("image", {"pixels": changed}).tokens[hidden]).float()
-        target = to_patches(pixels, self.shape.grid)[hidden]
+        target = to_patches(pixels, self.shape.grid)
         # Each patch by its own mean and deviation (MAE, arXiv:2111.06377, section 4); flat patches need the floor.
         target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-2).sqrt()
+        target = target[hidden]
         # Summed and divided here: a curriculum may begin with no patch hidden, and the mean of nothing would be NaN.
         return F.mse_loss(drawn, target, reduction="sum") / max(1, target.numel())

@@ -94,13 +94,14 @@ class Task(L.LightningModule):
         """Take the step, and show a balance that learns from it what it did to the same batch."""
         super().optimizer_step(*args, **kwargs)
         if hasattr(self.balance, "learn"):
-            self.balance.learn(self.values_again(self.seen))
+            with self.trainer.precision_plugin.forward_context():
+                self.balance.learn(self.values_again(self.seen))
         del self.seen
 
     @torch.no_grad()
     def values_again(self, views: StepViews) -> Tensor:
         """Return the losses (K,) of a batch that was seen before, as the model is now."""
-        with self.trainer.precision_plugin.forward_context(), buffers_kept(self):
+        with buffers_kept(self):
             losses, _ = self.terms(self.views(views.batch, views.step, views.progress))
         return losses.values
 

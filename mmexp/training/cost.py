@@ -37,6 +37,8 @@ def step_cost(task: Task, batch: Batch) -> StepCost:
     with FlopCounterMode(display=False) as counter, keeping, buffers_kept(task):
         losses, _ = task.terms(task.views(batch, 0))
         BalancedStep(task.balance, losses).loss.backward()
+        if hasattr(task.balance, "learn"):
+            task.values_again(task.views(batch, 0))
     task.zero_grad()
     return StepCost(float(counter.get_total_flops()), sum(size for at, size in held.items() if at not in own))
 

@@ -51,8 +51,13 @@ def taught(batch):
     return {"image": image, "text": text}
 
 
-def curve(name: str) -> list[float]:
-    """Return the loss of each step."""
+def added(losses):
+    """Return the plain sum of an objective's losses."""
+    return sum(losses.values())
+
+
+def curve(name: str, one=added) -> list[float]:
+    """Return the loss of each step; `one` makes an objective's losses into it."""
     torch.manual_seed(0)
     model = Model({"image": TinyImage(), "text": TinyText()}, CrossAttentionFusion({"image": 16, "text": 12}, 12, 3))
     objective = OBJECTIVES[name](model.shape(num_classes=3, teacher_dims={"image": 5, "text": 5}))
@@ -60,7 +65,7 @@ def curve(name: str) -> list[float]:
     schedule = cosine(optimizer, STEPS, warmup_steps=2)
     losses = []
     for step in range(STEPS):
-        loss = sum(objective(views_of(model, batch_of(seed=step % 3), taught, step)).losses.values())
+        loss = one(objective(views_of(model, batch_of(seed=step % 3), taught, step)).losses)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
