@@ -78,7 +78,9 @@ def test_every_command_runs(page, folder, monkeypatch, capsys):
         if line.startswith(ELSEWHERE):
             continue
         if line.startswith("wandb "):
-            assert subprocess.run([*line.split()[:2], "--help"], capture_output=True).returncode == 0, line
+            tool, subcommand = line.split()[:2]
+            beside = Path(sys.executable).with_name(tool)
+            assert subprocess.run([beside, subcommand, "--help"], capture_output=True).returncode == 0, line
             continue
         with monkeypatch.context() as patch:
             assert run_here(line, patch) == 0, f"{line}\n{capsys.readouterr().err}"
