@@ -41,6 +41,8 @@ class Checkpointing:
                     save_top_k=self.keep,
                     every_n_train_steps=self.every_steps,
                     train_time_interval=timedelta(seconds=self.every_seconds) if self.every_seconds else None,
+                    # Else a checkpoint due at the last step of an epoch would wait for the next validation.
+                    save_on_train_epoch_end=True,
                 )
             )
         found.append(ModelCheckpoint(**common, filename="last", save_top_k=1, save_on_train_epoch_end=True))
