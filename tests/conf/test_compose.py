@@ -71,7 +71,8 @@ SHORT = ("budget.steps=2", "data.batch_size=8", "data.styles=[blob]", "evaluate=
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_trains_two_steps(name, tmp_path, request):
     more = [f"teacher={request.getfixturevalue('teacher')}"] if name == "distill" else []
-    done = mmexp("train", f"experiment={name}", *SHORT, *more, "hydra.run.dir=run", cwd=tmp_path)
+    short = [key for key in SHORT if name != "easy_vqa" or "styles" not in key]
+    done = mmexp("train", f"experiment={name}", *short, *more, "hydra.run.dir=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["status"] == "completed"

@@ -1,0 +1,79 @@
+"""easy-VQA (Victor Zhou 2019): questions on pictures of one coloured shape, as the package `easy-vqa` brings them."""
+
+import json
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mmexp.data.concepts import hold_out
+from mmexp.errors import RequestError
+from mmexp.types import DataSource
+
+VAL_FRACTION = 0.1
+
+
+class Questions:
+    """One question a row; the label is its answer. `pictures (N,)` numbers the picture within `folder`."""
+
+    def __init__(
+        self, folder: Path, questions: list[str], pictures: np.ndarray, labels: np.ndarray, concepts: np.ndarray
+    ):
+        self.folder, self.questions, self.pictures = folder, questions, pictures
+        self.labels, self.concepts = labels, concepts
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    def read(self, row: int, modality: str, rng: np.random.Generator | None = None) -> Any:
+        """Return the picture, 64 x 64, or the question."""
+        return Image.open(self._file(row)).convert("RGB") if modality == "image" else self.questions[row]
+
+    def where(self, row: int) -> str:
+        """Return the picture's file and the question."""
+        return f"{self._file(row)}, '{self.questions[row]}'"
+
+    def chosen(self, rows: np.ndarray) -> "Questions":
+        """Return some of these rows."""
+        texts = [self.questions[row] for row in rows]
+        return Questions(self.folder, texts, self.pictures[rows], self.labels[rows], self.concepts[rows])
+
+    def _file(self, row: int) -> Path:
+        return self.folder / "images" / f"{self.pictures[row]}.png"
+
+
+def easy_vqa() -> DataSource:
+    """Return the splits `train`, `val` (a tenth of the training pictures, with all their questions) and the official `test`.
+
+    The 13 classes are the answers. No question is asked twice of a picture, so every row is a concept of its own. Raises
+    RequestError where the package is not installed.
+    """
+    try:
+        folder = Path(str(files("easy_vqa"))) / "data"
+    except ModuleNotFoundError as error:
+        raise RequestError("data=easy_vqa needs the package easy-vqa. pip install 'mmexp[vqa]'") from error
+    answers = (folder / "answers.txt").read_text().split()
+    every = _read(folder / "train", answers, 0)
+    held = hold_out(every.pictures, VAL_FRACTION)
+    splits = {
+        "train": every.chosen(np.flatnonzero(~held)),
+        "val": every.chosen(np.flatnonzero(held)),
+        "test": _read(folder / "test", answers, len(every)),
+    }
+    return DataSource(splits, ("image", "text"), answers, _fingerprint(folder))
+
+
+def _read(folder: Path, answers: list[str], first_concept: int) -> Questions:
+    questions, given, pictures = zip(*json.loads((folder / "questions.json").read_text()), strict=True)
+    labels = np.array([answers.index(answer) for answer in given])
+    return Questions(folder, list(questions), np.array(pictures), labels, first_concept + np.arange(len(labels)))
+
+
+def _fingerprint(folder: Path) -> str:
+    digest = sha256()
+    for part in ("train", "test"):
+        digest.update((folder / part / "questions.json").read_bytes())
+    return digest.hexdigest()[:16]

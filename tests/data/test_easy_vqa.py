@@ -1,0 +1,51 @@
+"""easy-VQA: the official splits, and that no picture of one is in another."""
+
+import hashlib
+
+import pytest
+
+from mmexp.data import easy_vqa as module
+from mmexp.data.easy_vqa import easy_vqa
+from mmexp.errors import RequestError
+
+
+@pytest.fixture(scope="module")
+def source():
+    return easy_vqa()
+
+
+def test_the_splits_are_the_official_ones(source):
+    sizes = {name: len(samples) for name, samples in source.splits.items()}
+    assert sizes["train"] + sizes["val"] == 38575
+    assert sizes["test"] == 9673
+    assert len(source.classes) == 13
+    assert [len(set(s.pictures.tolist())) for s in source.splits.values()] == [3600, 400, 1000]
+
+
+def test_no_picture_of_train_is_in_val_or_test(source):
+    """By file, which is what could leak from train to val; the official test has files of its own."""
+    files = {name: {samples._file(row) for row in range(len(samples))} for name, samples in source.splits.items()}
+    assert not files["train"] & files["val"]
+    assert not (files["train"] | files["val"]) & files["test"]
+    content = [hashlib.sha256(file.read_bytes()).digest() for file in sorted(files["train"] | files["val"])]
+    assert len(set(content)) == len(content)
+
+
+def test_every_row_is_a_picture_a_question_and_its_answer(source):
+    samples = source.splits["test"]
+    assert samples.read(0, "image").size == (64, 64)
+    assert samples.read(0, "text") == "what is the red shape?"
+    assert source.classes[samples.labels[0]] == "triangle"
+    assert samples.where(0).endswith("test/images/0.png, 'what is the red shape?'")
+    concepts = [concept for s in source.splits.values() for concept in s.concepts.tolist()]
+    asked = {(s.folder, s.pictures[row], s.questions[row]) for s in source.splits.values() for row in range(len(s))}
+    assert len(set(concepts)) == len(concepts) == len(asked)
+
+
+def test_a_missing_package_is_told_with_what_installs_it(monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(module, "files", missing)
+    with pytest.raises(RequestError, match=r"pip install 'mmexp\[vqa\]'"):
+        easy_vqa()
