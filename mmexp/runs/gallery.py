@@ -3,17 +3,18 @@
 import torch
 from torch import Tensor
 
-from mmexp.runs.report import Confusion, Gallery, Query, Retrieved
+from mmexp.runs.report import Answer, Confusion, Gallery, Query, Retrieved
 from mmexp.tasks.base import Task
 from mmexp.types import DataSource, Samples
 
 QUERIES, RETRIEVED = 8, 6
+RIGHT, WRONG = 8, 4
 
 
 def make_gallery(task: Task, source: DataSource) -> Gallery:
     """Return retrieval in both directions on every test set last evaluated, and the confusion of classes on `test`."""
     retrieval: dict[str, list[Query]] = {}
-    confusion = None
+    confusion, answers = None, []
     for split, gathered in task.gathered.items():
         whole = gathered.stacked()
         if split.startswith("test") and {"vector/image", "vector/text"} <= set(whole):
@@ -21,12 +22,13 @@ def make_gallery(task: Task, source: DataSource) -> Gallery:
                 retrieval[f"{query} to {key}, {split}"] = _queries(source.splits[split], whole, query, key)
         if split == "test" and "logits" in whole:
             confusion = _confusion(whole, list(source.classes))
-    return Gallery(retrieval, confusion)
+            answers = _answers(source, source.splits[split], whole)
+    return Gallery(retrieval, confusion, answers=answers)
 
 
 def _queries(samples: Samples, whole: dict[str, Tensor], query: str, key: str) -> list[Query]:
     """Return queries spread evenly over the set, each with its best candidates, equal texts shown once."""
-    rows = torch.linspace(0, len(whole["concept"]) - 1, QUERIES).long().unique().tolist()
+    rows = _spread(torch.arange(len(whole["concept"])), QUERIES)
     score = whole[f"vector/{query}"][rows].float() @ whole[f"vector/{key}"].float().T
     found = []
     for row, scores in zip(rows, score, strict=True):
@@ -43,6 +45,28 @@ def _queries(samples: Samples, whole: dict[str, Tensor], query: str, key: str) -
         shown = samples.read(row, "image") if query == "image" else None
         found.append(Query(shown, str(samples.read(row, "text")), list(best.values())))
     return found
+
+
+def _spread(rows: Tensor, count: int) -> list[int]:
+    """Return up to `count` of the rows, evenly spread."""
+    return rows[torch.linspace(0, len(rows) - 1, min(count, len(rows))).round().long()].tolist()
+
+
+def _answers(source: DataSource, samples: Samples, whole: dict[str, Tensor]) -> list[Answer]:
+    """Return some rows that were answered wrong, then some that were answered right."""
+    sure, said = whole["logits"].float().softmax(1).max(1)
+    label = whole["label"]
+    wrong, right = ((label >= 0) & (said != label)).nonzero().flatten(), (said == label).nonzero().flatten()
+    return [
+        Answer(
+            samples.read(row, "image") if "image" in source.modalities else None,
+            str(samples.read(row, "text")) if "text" in source.modalities else "",
+            source.classes[int(said[row])],
+            float(sure[row]),
+            source.classes[int(label[row])],
+        )
+        for row in (*_spread(wrong, WRONG), *_spread(right, RIGHT))
+    ]
 
 
 def _confusion(whole: dict[str, Tensor], classes: list[str]) -> Confusion:
