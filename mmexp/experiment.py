@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from mmexp import build
 from mmexp.data.loading import evaluation_loader, train_loader
+from mmexp.data.supervision import supervision_of
 from mmexp.errors import RequestError
 from mmexp.facts import facts, measured, opening
 from mmexp.request import Experiment, Request
@@ -70,10 +71,11 @@ def prepare(request: Request) -> Experiment:
     loading, source = build.loading(config), build.data_source(config)
     teacher = build.teacher(config)
     teacher_dims = teacher.dims() if teacher else {}
-    assembled = build.assemble(config, list(source.modalities), len(source.classes), teacher_dims)
+    assembled = build.assemble(config, list(source.modalities), supervision_of(source), teacher_dims)
     encoders: Any = assembled.model.encoders
     teachers: Any = teacher.model.encoders if teacher else None
-    train = train_loader(source.splits["train"], encoders, loading, build.variation(config), teachers)
+    variations = build.variation(config), teachers, build.strong(config)
+    train = train_loader(source.splits["train"], encoders, loading, *variations)
     budget: Any = build.make(config["budget"])
     steps = budget.total_steps(loading.batch_size, len(source.splits["train"]), 1.0)
     task = build.task(config, assembled, steps, teacher)

@@ -40,6 +40,10 @@ class Gathered:
             numbers |= retrieval_metrics(vectors, whole["concept"])
         if "logits" in whole:
             numbers |= classification_metrics(whole["logits"], whole["label"])
+        if "marks" in whole:
+            numbers |= multilabel_metrics(whole["marks"], whole["targets"])
+        if "estimates" in whole:
+            numbers |= regression_metrics(whole["estimates"], whole["number"])
         return numbers
 
 
@@ -53,4 +57,32 @@ def classification_metrics(logits: Tensor, label: Tensor) -> dict[str, float]:
     return {
         "accuracy": multiclass_accuracy(logits, label, classes, average="micro").item(),
         "f1_macro": multiclass_f1_score(logits, label, classes, average="macro").item(),
+    }
+
+
+def multilabel_metrics(logits: Tensor, targets: Tensor) -> dict[str, float]:
+    """Return mean average precision and macro F1 over the classes that any row has: `logits`, `targets (N, C)`.
+
+    A target above a half is a right answer, one below a wrong one; one of a half or NaN is neither and left out.
+    """
+    from torchmetrics.functional.classification import multilabel_average_precision, multilabel_f1_score
+
+    right = torch.where(targets.isnan() | (targets == 0.5), -1, (targets > 0.5).long())
+    there = (right == 1).any(0)
+    score, right, classes = logits[:, there].float().sigmoid(), right[:, there], int(there.sum())
+    return {
+        "mean_average_precision": multilabel_average_precision(score, right, classes, ignore_index=-1).item(),
+        "f1_macro": multilabel_f1_score(score, right, classes, ignore_index=-1).item(),
+    }
+
+
+def regression_metrics(estimates: Tensor, number: Tensor) -> dict[str, float]:
+    """Return mean absolute error, in the units of the data, and R² over the rows with a number: `estimates`, `number (N,)`."""
+    from torchmetrics.functional.regression import mean_absolute_error, r2_score
+
+    known = ~number.isnan()
+    estimates, number = estimates[known].float(), number[known]
+    return {
+        "mean_absolute_error": mean_absolute_error(estimates, number).item(),
+        "r2": r2_score(estimates, number).item(),
     }

@@ -5,6 +5,7 @@ python tests/golden/test_golden.py     # writes the curves anew, after a change 
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -18,9 +19,13 @@ from mmexp.model import Model
 from mmexp.objectives.classify import Classify
 from mmexp.objectives.contrastive import Contrastive
 from mmexp.objectives.distill import Distill
+from mmexp.objectives.fixmatch import FixMatch
 from mmexp.objectives.masked import Masked
 from mmexp.objectives.matching import Matching
+from mmexp.objectives.multilabel import Multilabel
+from mmexp.objectives.regress import Regress
 from mmexp.training.optimizer import adamw, cosine
+from mmexp.types import Supervision
 
 FILE = Path(__file__).with_name("losses.json")
 STEPS = 12
@@ -30,6 +35,9 @@ OBJECTIVES = {
     "masked": Masked,
     "classify": Classify,
     "distill": Distill,
+    "multilabel": Multilabel,
+    "regress": Regress,
+    "fixmatch": partial(FixMatch, threshold=0.3),
 }
 
 
@@ -41,16 +49,25 @@ def taught(batch):
     return {"image": image, "text": text}
 
 
+def batch_for(name: str, step: int):
+    """Return one of three batches; for semi-supervision every second row is without its label."""
+    batch = batch_of(seed=step % 3)
+    if name == "fixmatch":
+        batch["label"][::2] = -1
+    return batch
+
+
 def curve(name: str) -> list[float]:
     """Return the loss of each step."""
     torch.manual_seed(0)
     model = Model({"image": TinyImage(), "text": TinyText()}, CrossAttentionFusion({"image": 16, "text": 12}, 12, 3))
-    objective = OBJECTIVES[name](model.shape(num_classes=3, teacher_dims={"image": 5, "text": 5}))
+    numbers = Supervision(mean=5.0, deviation=2.0)
+    objective = OBJECTIVES[name](model.shape(3, {"image": 5, "text": 5}, numbers))
     optimizer = adamw([*model.parameters(), *objective.parameters()], lr=3e-3)
     schedule = cosine(optimizer, STEPS, warmup_steps=2)
     losses = []
     for step in range(STEPS):
-        loss = sum(objective(views_of(model, batch_of(seed=step % 3), taught, step)).losses.values())
+        loss = sum(objective(views_of(model, batch_for(name, step), taught, step)).losses.values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

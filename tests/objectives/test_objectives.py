@@ -12,8 +12,11 @@ from mmexp.model import Model
 from mmexp.objectives.classify import Classify
 from mmexp.objectives.contrastive import Contrastive, info_nce
 from mmexp.objectives.distill import Distill
+from mmexp.objectives.fixmatch import FixMatch
 from mmexp.objectives.masked import Masked, hide_patches, hide_words, to_patches
 from mmexp.objectives.matching import Matching, hard_negatives
+from mmexp.objectives.multilabel import Multilabel
+from mmexp.objectives.regress import Regress
 
 
 @pytest.fixture
@@ -119,8 +122,11 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(model):
         (lambda s: Masked(s), {"fusion", "encoders.image.mix"}),
         (lambda s: Classify(s), set()),
         (lambda s: Distill(s), {"fusion"}),
+        (lambda s: Multilabel(s), set()),
+        (lambda s: Regress(s), set()),
+        (lambda s: FixMatch(s), set()),
     ],
-    ids=["contrastive", "matching", "masked", "classify", "distill"],
+    ids=["contrastive", "matching", "masked", "classify", "distill", "multilabel", "regress", "fixmatch"],
 )
 def test_every_part_that_an_objective_uses_gets_a_gradient(model, make, untaught):
     objective = make(model.shape(num_classes=3, teacher_dims={"image": 5, "text": 5}))
