@@ -198,7 +198,7 @@ def _classes(config: Config, weights: Mapping[str, torch.Tensor]) -> int:
 
     needs = {name: set(signature(node["_target_"]).needs) for name, node in config["objective"].items()}
     heads = [f"objectives.{name}.head.weight" for name, wanted in needs.items() if wanted & {"labels", "targets"}]
-    return len(weights[heads[0]]) if heads else 0
+    return max((len(weights[head]) for head in heads if head in weights), default=0)
 
 
 def _unadapted(weights: Mapping[str, Any]) -> set[str]:

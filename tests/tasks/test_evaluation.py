@@ -33,3 +33,10 @@ def test_regression_metrics_are_over_rows_with_a_number():
     estimates, number = torch.tensor([1.0, 2.0, 5.0, 9.0]), torch.tensor([1.0, 4.0, 4.0, torch.nan])
     found = regression_metrics(estimates, number)
     assert found == pytest.approx({"mean_absolute_error": 1.0, "r2": 1 - 5 / 6})
+
+
+def test_one_class_alone_and_nothing_known():
+    logits, targets = torch.tensor([[2.0], [-1.0], [1.0]]), torch.tensor([[1.0], [0.0], [0.0]])
+    assert multilabel_metrics(logits, targets) == pytest.approx({"mean_average_precision": 1.0, "f1_macro": 2 / 3})
+    assert multilabel_metrics(logits, torch.full((3, 1), torch.nan)) == {}
+    assert regression_metrics(torch.ones(3), torch.tensor([1.0, torch.nan, torch.nan])) == {}
