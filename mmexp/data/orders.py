@@ -22,6 +22,11 @@ class TrainOrder:
     def __len__(self) -> int:
         return self.rows // self.batch_size
 
+    @property
+    def sampler(self) -> "TrainOrder":
+        """Return itself: Lightning tells the epoch to the `sampler` of a batch sampler, never to the batch sampler."""
+        return self
+
     def set_epoch(self, epoch: int) -> None:
         """Lightning tells which epoch begins."""
         self.epoch = epoch

@@ -1,0 +1,50 @@
+"""The order of rows, as a trainer goes through it."""
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from mmexp.data.orders import TrainOrder
+
+ROWS, BATCH, EPOCHS = 16, 4, 3
+
+
+class Places(Dataset):
+    def __len__(self):
+        return ROWS
+
+    def __getitems__(self, places):
+        return places
+
+
+class Watching(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.seen = torch.nn.Linear(1, 1), []
+
+    def training_step(self, places, index):
+        self.seen += places
+        return self.layer(torch.ones(1, 1)).sum()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_every_epoch_of_a_training_has_an_order_of_its_own(tmp_path):
+    task, order = Watching(), TrainOrder(ROWS, BATCH, seed=0)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_steps=EPOCHS * len(order),
+        logger=False,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(task, DataLoader(Places(), batch_sampler=order, collate_fn=lambda batch: batch))
+    epochs = [task.seen[start : start + ROWS] for start in range(0, EPOCHS * ROWS, ROWS)]
+    assert [{epoch for _, epoch in places} for places in epochs] == [{0}, {1}, {2}]
+    orders = [tuple(row for row, _ in places) for places in epochs]
+    assert len(set(orders)) == EPOCHS
+    assert all(sorted(rows) == list(range(ROWS)) for rows in orders)
