@@ -5,6 +5,7 @@ import pytest
 
 from mmexp.data.emoji import ASSETS, emoji
 from mmexp.data.emoji_tags import tag_targets
+from mmexp.data.orders import TrainOrder
 from mmexp.errors import RequestError
 
 
@@ -121,3 +122,11 @@ def test_few_labels_are_the_same_rows_in_every_run():
 def test_few_of_no_labels_are_refused():
     with pytest.raises(RequestError, match="or each has several"):
         emoji(styles=["noto"], label="tags", labels_per_class=3)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_few_labels_are_spread_over_the_batches(seed):
+    labels = emoji(labels_per_class=25).splits["train"].labels
+    counts = [(labels[[row for row, _ in batch]] >= 0).sum() for batch in TrainOrder(len(labels), 128, seed)]
+    # About 7 of 128 in each.
+    assert max(counts) < 20
