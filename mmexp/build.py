@@ -18,10 +18,16 @@ from mmexp.tasks.balancing import count_losses
 from mmexp.tasks.base import Task
 from mmexp.tasks.views import StepViews
 from mmexp.teacher import Teacher
-from mmexp.types import DataSource
+from mmexp.types import DataSource, Supervision
 from mmexp.weights import Loaded, load_parts, read_weights
 
 Config = Mapping[str, Any]
+# What is said where the data lacks what an objective learns from.
+LACKING = {
+    "labels": "labels, and the data has none. Set data.columns.label=COLUMN.",
+    "targets": "several labels a row, and the data has none. Set data.label_separator, or data.label=tags for emoji.",
+    "number": "a number to each row, and the data has none. Set data.columns.target=COLUMN.",
+}
 ASSETS = Path(__file__).parent / "data" / "assets"
 
 
@@ -54,6 +60,12 @@ def data_source(config: Config) -> DataSource:
 def variation(config: Config) -> Variation:
     """Return how training samples change from epoch to epoch."""
     return Variation(config["seed"], [make(node) for node in config["augmentation"].values()])
+
+
+def strong(config: Config) -> Variation | None:
+    """Return how the strong view of training samples changes, None where no objective asks for one."""
+    nodes = config.get("strong")
+    return Variation(config["seed"], [make(node) for node in nodes.values()], view="strong ") if nodes else None
 
 
 def model(config: Config, modalities: list[str]) -> Model:
@@ -89,12 +101,14 @@ class Assembled:
     loaded: Loaded | None
 
 
-def assemble(config: Config, modalities: list[str], num_classes: int, teacher_dims: Mapping[str, int]) -> Assembled:
+def assemble(
+    config: Config, modalities: list[str], supervision: Supervision, teacher_dims: Mapping[str, int]
+) -> Assembled:
     """Build model and objectives, load weights, apply the adapter. Fresh weights depend on the seed alone."""
     torch.manual_seed(config["seed"])
     built = model(config, modalities)
-    check_data(config, built, num_classes)
-    heads = objectives(config, built.shape(num_classes, teacher_dims))
+    check_data(config, built, supervision)
+    heads = objectives(config, built.shape(len(supervision.classes), teacher_dims, supervision))
     adapter = make(config["adapter"])
     start = starting_weights(config, adapter.needs_weights)
     loaded = None
@@ -119,18 +133,21 @@ def _no_base(config: Config, fresh: set[str], loaded: Loaded | None) -> str:
     )
 
 
-def check_data(config: Config, built: Model, num_classes: int) -> None:
+def check_data(config: Config, built: Model, supervision: Supervision) -> None:
     """Refuse objectives that need what the data does not hold."""
     for name, node in config["objective"].items():
         needs = {need.format(**node) for need in signature(node["_target_"]).needs}
-        if "labels" in needs and not num_classes:
+        if missing := (needs & set(LACKING)) - supervision.kinds:
+            raise RequestError(f"objective '{name}' needs {LACKING[missing.pop()]}")
+        if "strong" in needs and not config.get("strong"):
             raise RequestError(
-                f"objective '{name}' needs labels, and the data has none. Set data.columns.label=COLUMN."
+                f"objective '{name}' needs a strongly augmented view. Set augmentation@strong=strong, or another choice."
             )
         if "pairs" in needs and len(built.encoders) < 2:
             have = next(iter(built.encoders))
             raise RequestError(f"objective '{name}' needs two modalities, and there is only {have}. See data.columns.")
-        wrong = needs - {"pooled", "tokens", "fused", "labels", "concepts", "pairs", "teacher", *built.encoders}
+        known = {"pooled", "tokens", "fused", "concepts", "pairs", "teacher", "clean", "strong", *LACKING}
+        wrong = needs - known - set(built.encoders)
         if wrong:
             raise RequestError(
                 f"objective '{name}' wants '{wrong.pop()}', which this model does not have: {', '.join(built.encoders)}."
@@ -184,11 +201,19 @@ def restore(directory: Path) -> tuple[Model, dict[str, nn.Module]]:
     teacher_dims = {
         m: len(weights[key]) for m in modalities if (key := f"objectives.distill.heads.{m}.weight") in weights
     }
-    classes = len(weights.get("objectives.classify.head.weight", ()))
-    heads = objectives(config, built.shape(classes, teacher_dims))
+    heads = objectives(config, built.shape(_classes(config, weights), teacher_dims))
     nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)}).load_state_dict(weights)
     adapter.merge(built)
     return built, heads
+
+
+def _classes(config: Config, weights: Mapping[str, torch.Tensor]) -> int:
+    """Return how many classes the heads of a run tell apart."""
+    from mmexp.signatures import signature
+
+    needs = {name: set(signature(node["_target_"]).needs) for name, node in config["objective"].items()}
+    heads = [f"objectives.{name}.head.weight" for name, wanted in needs.items() if wanted & {"labels", "targets"}]
+    return max((len(weights[head]) for head in heads if head in weights), default=0)
 
 
 def _unadapted(weights: Mapping[str, Any]) -> set[str]:

@@ -22,7 +22,7 @@ GROUPS = (
     *("encoder", "fusion", "objective", "balance", "adapter", "task", "data", "augmentation"),
     *("optimizer", "schedule", "hardware", "logger"),
 )
-SECTIONS = (*GROUPS, "budget", "checkpoint", "early_stopping", "sweep")
+SECTIONS = (*GROUPS, "strong", "budget", "checkpoint", "early_stopping", "sweep")
 # Keys that a part shares with all of its group, beside those of its own target.
 SHARED = {"data": "mmexp.data.loading.Loading", "objective": "mmexp.config.Weighted"}
 
@@ -95,6 +95,8 @@ def _origin(path: str, choices: Mapping[str, str]) -> str:
         choice = choices.get(group)
         if choice is not None and not choice.startswith("["):
             return f"{group}/{choice}.yaml"
+    if parts[0] == "strong":
+        return f"augmentation/{choices['augmentation@strong']}.yaml"
     if parts[0] in ("objective", "augmentation", "logger") and len(parts) > 1:
         return f"{parts[0]}/{parts[1]}.yaml"
     return "train.yaml"

@@ -11,15 +11,17 @@ _ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB866
 
 @dataclass(frozen=True)
 class RowDraws:
-    """Numbers for the rows of one batch: `rows (B,)` as they are read in `epoch`."""
+    """Numbers for the rows of one batch: `rows (B,)` as they are read in `epoch`, others for each `view` of them."""
 
     seed: int
     epoch: int
     rows: Sequence[int]
+    view: str = ""
 
     def __call__(self, name: str, columns: int) -> np.ndarray:
         """Return numbers (B, columns) from 0 to below 1, float32, the same whenever the same is asked for."""
-        parts = (np.asarray(self.rows)[:, None], np.arange(columns)[None], self.epoch, self.seed, crc32(name.encode()))
+        purpose = crc32(f"{self.view}{name}".encode())
+        parts = (np.asarray(self.rows)[:, None], np.arange(columns)[None], self.epoch, self.seed, purpose)
         state = np.zeros((len(self.rows), columns), dtype=np.uint64)
         for part, odd in zip(parts, _ODD, strict=True):
             state = _mixed(state + np.asarray(part, dtype=np.uint64) * np.uint64(odd))

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from mmexp import build
 from mmexp.data.loading import evaluation_loader, train_loader
+from mmexp.data.supervision import supervision_of
 from mmexp.errors import RequestError
 from mmexp.facts import facts, measured, opening
 from mmexp.request import Experiment, Request
@@ -71,10 +72,10 @@ def prepare(request: Request) -> Experiment:
     loading, source = build.loading(config), build.data_source(config)
     teacher = build.teacher(config)
     teacher_dims = teacher.dims() if teacher else {}
-    assembled = build.assemble(config, list(source.modalities), len(source.classes), teacher_dims)
+    assembled = build.assemble(config, list(source.modalities), supervision_of(source), teacher_dims)
     encoders: Any = assembled.model.encoders
     teachers: Any = teacher.model.encoders if teacher else None
-    train = train_loader(source.splits["train"], encoders, loading, variation, teachers)
+    train = train_loader(source.splits["train"], encoders, loading, variation, teachers, build.strong(config))
     budget: Any = build.make(config["budget"])
     steps = budget.total_steps(loading.batch_size, len(source.splits["train"]), 1.0)
     balance = build.balance(config, assembled, train.dataset, teacher)

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from mmexp.types import Batch, Encoded, ModelShape, Prepared
+from mmexp.types import Batch, Encoded, ModelShape, Prepared, Supervision
 
 
 class Model(nn.Module):
@@ -28,7 +28,12 @@ class Model(nn.Module):
         """Return the fused encoding: `tokens (B, N, D)`, `pooled (B, D)`."""
         return self.fusion(encoded)
 
-    def shape(self, num_classes: int = 0, teacher_dims: Mapping[str, int] | None = None) -> ModelShape:
+    def shape(
+        self,
+        num_classes: int = 0,
+        teacher_dims: Mapping[str, int] | None = None,
+        supervision: Supervision | None = None,
+    ) -> ModelShape:
         """Return the sizes that objectives build their heads from."""
         towers = dict(self.encoders.items())
         image, text = towers.get("image"), towers.get("text")
@@ -40,5 +45,6 @@ class Model(nn.Module):
             image_size=getattr(image, "image_size", None),
             grid=getattr(image, "grid", None),
             num_classes=num_classes,
+            supervision=supervision or Supervision(),
             teacher_dims=teacher_dims or {},
         )

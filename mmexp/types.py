@@ -24,6 +24,8 @@ Prepared = dict[str, Tensor]
 Batch = dict[str, Any]
 """From modality to `Prepared`, and `index (B,)` row numbers, `concept (B,)`, `label (B,)` (-1 where there is none).
 
+Where the data has them also `targets (B, C)` from 0 to 1, how sure each of several labels is (NaN: nothing is known of the
+row), and `number (B,)` (NaN where there is none). `strong` holds strongly augmented modalities, where they are asked for.
 Where an augmentation of the whole batch mixed or swapped something, `shown` goes from modality to `Shown`.
 """
 
@@ -45,7 +47,10 @@ class Encoded:
 
 
 class Samples(Protocol):
-    """The rows of one split. `concepts (N,)` are equal where two rows show the same thing; `labels (N,)` is -1 for none."""
+    """The rows of one split. `concepts (N,)` are equal where two rows show the same thing; `labels (N,)` is -1 for none.
+
+    `targets (N, C)` and `number (N,)`, both float32 and as in a batch, may be there too.
+    """
 
     concepts: np.ndarray
     labels: np.ndarray
@@ -113,8 +118,25 @@ class Encoder(Protocol):
 
 
 @dataclass(frozen=True)
+class Supervision:
+    """What the train split holds to learn from. `kinds` are among labels, targets and number.
+
+    `counts (C,)` are the rows that have each of `classes` as their one label; `mean` and `deviation` those of the numbers.
+    """
+
+    kinds: frozenset[str] = frozenset()
+    classes: Sequence[str] = ()
+    counts: Sequence[int] = ()
+    mean: float = 0.0
+    deviation: float = 1.0
+
+
+@dataclass(frozen=True)
 class ModelShape:
-    """The sizes that a head needs: `dims` of each modality's encoding, of the fused one, and what there is to predict."""
+    """The sizes that a head needs: `dims` of each modality's encoding, of the fused one, and what there is to predict.
+
+    `supervision` is empty for a restored head: what it took from there is among its weights.
+    """
 
     dims: Mapping[str, int]
     fused_dim: int | None
@@ -123,6 +145,7 @@ class ModelShape:
     image_size: int | None = None
     grid: tuple[int, int] | None = None
     num_classes: int = 0
+    supervision: Supervision = field(default_factory=Supervision)
     teacher_dims: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -144,6 +167,10 @@ class Views(Protocol):
 
     def fused(self) -> Encoded:
         """Return the fusion of the clean view."""
+        ...
+
+    def strong(self) -> dict[str, Encoded]:
+        """Return the encoding of every modality, of its strongly augmented input where the batch has one."""
         ...
 
     def encode(self, modality: str, prepared: Prepared) -> Encoded:

@@ -62,12 +62,16 @@ class TinyText(nn.Module):
 def batch_of(rows: int = 8, seed: int = 0) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(seed)
     words = ["".join(chr(97 + int(c)) for c in torch.randint(26, (5,), generator=generator)) for _ in range(rows)]
+    pixels = torch.randint(256, (2, rows, 3, 8, 8), generator=generator).to(torch.uint8)
     return {
-        "image": {"pixels": torch.randint(256, (rows, 3, 8, 8), generator=generator).to(torch.uint8)},
+        "image": {"pixels": pixels[0]},
+        "strong": {"image": {"pixels": pixels[1]}},
         "text": TinyText().prepare(words),
         "index": torch.arange(rows),
         "concept": torch.arange(rows),
         "label": torch.arange(rows) % 3,
+        "targets": torch.rand(rows, 3, generator=generator),
+        "number": 5 + 2 * torch.randn(rows, generator=generator),
     }
 
 

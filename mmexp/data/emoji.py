@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from mmexp.data.emoji_tags import common_tags, tag_targets
+from mmexp.data.few_labels import keep_labels
 from mmexp.errors import RequestError, nearest
-from mmexp.types import DataSource
+from mmexp.types import DataSource, PositiveInt
 
 ASSETS = Path(__file__).parent / "assets" / "emoji"
 # In training, one text in so many is the label alone, as a person would ask.
@@ -19,15 +21,24 @@ LABEL_ALONE = 0.25
 
 
 class EmojiSamples:
-    """The pictures of one split; a concept's text is the same for all its pictures. `styles` names each row's artist."""
+    """The pictures of one split; a concept's text is the same for all its pictures. `styles` names each row's artist.
+
+    `kinds` holds each code's concept and class; with `tags` these are the classes, and a row may have several.
+    """
 
     def __init__(
-        self, pictures: list[dict[str, Any]], texts: dict[str, dict[str, Any]], kinds: dict[str, tuple[int, int]]
+        self,
+        pictures: list[dict[str, Any]],
+        texts: dict[str, dict[str, Any]],
+        kinds: dict[str, tuple[int, int]],
+        tags: list[str] | None = None,
     ):
         codes = [picture["hexcode"] for picture in pictures]
         self.styles = [picture["style"] for picture in pictures]
         self.concepts = np.array([kinds[code][0] for code in codes], dtype=np.int64)
         self.labels = np.array([kinds[code][1] for code in codes], dtype=np.int64)
+        rows = [tag_targets(texts[code], tags) for code in codes] if tags else []
+        self.targets = np.stack(rows) if rows else None
         self._codes, self._texts = codes, texts
         self._webp = [picture["webp"] for picture in pictures]
 
@@ -53,25 +64,39 @@ def _some(tags: Sequence[str], rng: np.random.Generator) -> list[str]:
 
 
 def emoji(
-    locale: str = "en", styles: list[str] | None = None, label: Literal["group", "subgroup"] = "group"
+    locale: str = "en",
+    styles: list[str] | None = None,
+    label: Literal["group", "subgroup", "tags"] = "group",
+    tag_concepts: PositiveInt = 10,
+    labels_per_class: PositiveInt | None = None,
 ) -> DataSource:
     """Return the splits `train`, `val`, `test` (unseen concepts) and `test_cross_style` (seen concepts, unseen pictures).
 
     Of every training concept with two styles or more, one style is kept for `test_cross_style`. `styles` chooses among
-    noto, fluent_3d, fluent_flat and blob. Raises RequestError for a locale or style that is not there.
+    noto, fluent_3d, fluent_flat and blob. With label=tags the classes are the tags that at least `tag_concepts` training
+    concepts have, and `targets` say how sure each is (see `emoji_tags`). Of `train`, `labels_per_class` rows of each class
+    keep their label. Raises RequestError for a locale or style that is not there.
     """
     concepts = pq.read_table(ASSETS / "concepts.parquet").to_pylist()
-    classes = list(dict.fromkeys(concept[label] for concept in concepts))
-    kinds = {c["hexcode"]: (number, classes.index(c[label])) for number, c in enumerate(concepts)}
     texts = {text["hexcode"]: text for text in pq.read_table(_text_file(locale)).to_pylist()}
     pictures = [p for p in pq.read_table(ASSETS / "pictures.parquet").to_pylist() if p["hexcode"] in texts]
     chosen = _chosen(styles, list(dict.fromkeys(p["style"] for p in pictures)))
-    splits = {
-        split: EmojiSamples([p for p in pictures if p["split"] == split and p["style"] in chosen], texts, kinds)
+    parts = {
+        split: [p for p in pictures if p["split"] == split and p["style"] in chosen]
         for split in ("train", "val", "test", "test_cross_style")
     }
+    tags = None
+    if label == "tags":
+        tags = common_tags([texts[code] for code in {p["hexcode"] for p in parts["train"]}], tag_concepts)
+    classes = tags or list(dict.fromkeys(concept[label] for concept in concepts))
+    number = {name: i for i, name in enumerate(classes)}
+    kinds = {c["hexcode"]: (i, -1 if tags else number[c[label]]) for i, c in enumerate(concepts)}
+    splits = {split: EmojiSamples(part, texts, kinds, tags) for split, part in parts.items()}
+    splits["train"].labels = keep_labels(splits["train"].labels, labels_per_class)
     filled = {name: samples for name, samples in splits.items() if len(samples)}
-    return DataSource(filled, ("image", "text"), classes, _fingerprint(locale, sorted(chosen), label))
+    return DataSource(
+        filled, ("image", "text"), classes, _fingerprint(locale, sorted(chosen), label, tag_concepts, labels_per_class)
+    )
 
 
 def _text_file(locale: str) -> Path:
@@ -93,8 +118,8 @@ def _chosen(styles: Sequence[str] | None, known: list[str]) -> set[str]:
     return set(styles or known)
 
 
-def _fingerprint(locale: str, styles: list[str], label: str) -> str:
-    digest = sha256(repr((locale, styles, label)).encode())
+def _fingerprint(locale: str, *choices: Any) -> str:
+    digest = sha256(repr((locale, *choices)).encode())
     for file in (ASSETS / "concepts.parquet", ASSETS / "pictures.parquet", _text_file(locale)):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

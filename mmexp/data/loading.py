@@ -58,14 +58,17 @@ class Variation:
 
     seed: int
     augmentations: Sequence[Augmentation] = ()
+    view: str = ""
 
     def text(self, row: int, epoch: int) -> np.random.Generator:
         """Return the randomness by which the data chooses among a row's texts."""
         return np.random.default_rng((self.seed, epoch, row))
 
     def __call__(self, modality: str | None, values: Any, places: Sequence[Place]) -> Any:
-        """Return the values (B) of one modality, or the whole batch (None), changed."""
-        draws = RowDraws(self.seed, places[0][1], [row for row, _ in places])
+        """Return the values (B) of one modality, or the whole batch (None), changed; evaluations see them as they are."""
+        if places[0][1] == AS_IT_IS:
+            return values
+        draws = RowDraws(self.seed, places[0][1], [row for row, _ in places], self.view)
         for augmentation in self.augmentations:
             if augmentation.modality == modality:
                 values = augmentation(values, draws)
@@ -73,7 +76,10 @@ class Variation:
 
 
 class PreparedSamples(Dataset[Batch]):
-    """Whole batches of a split, as its encoders want them; `teacher` holds the same samples as a teacher wants them."""
+    """Whole batches of a split, as its encoders want them; `teacher` holds the same samples as a teacher wants them.
+
+    `strong` is a second variation: what it changes is in the batch a second time, below `strong`.
+    """
 
     def __init__(
         self,
@@ -82,8 +88,11 @@ class PreparedSamples(Dataset[Batch]):
         loading: Loading,
         variation: Variation | None = None,
         teachers: Mapping[str, Encoder] | None = None,
+        strong: Variation | None = None,
     ):
-        self.samples, self.variation = samples, variation
+        self.samples, self.variation, self.strong = samples, variation, strong
+        known = {name: getattr(samples, name, None) for name in ("targets", "number")}
+        self.known = {name: torch.from_numpy(values) for name, values in known.items() if values is not None}
         self.readers = self._readers(encoders, loading)
         self.teachers = self._readers(teachers, loading) if teachers else None
 
@@ -103,34 +112,38 @@ class PreparedSamples(Dataset[Batch]):
             "index": torch.tensor(rows),
             "concept": torch.from_numpy(self.samples.concepts[rows]),
             "label": torch.from_numpy(self.samples.labels[rows]),
-            **self._prepared(self.readers, places),
+            **{name: values[rows] for name, values in self.known.items()},
+            **self._prepared(self.readers, places, self.variation),
         }
         if self.teachers:
-            batch["teacher"] = self._prepared(self.teachers, places)
-        return self._varied(None, batch, places)
+            batch["teacher"] = self._prepared(self.teachers, places, self.variation)
+        if self.strong:
+            changed = {augmentation.modality for augmentation in self.strong.augmentations}
+            readers = {name: reader for name, reader in self.readers.items() if name in changed}
+            batch["strong"] = self._prepared(readers, places, self.strong)
+        return self.variation(None, batch, places) if self.variation else batch
 
-    def _prepared(self, readers: dict[str, Any], places: Sequence[Place]) -> dict[str, Prepared]:
+    def _prepared(
+        self, readers: dict[str, Any], places: Sequence[Place], variation: Variation | None
+    ) -> dict[str, Prepared]:
         prepared: dict[str, Prepared] = {}
         for name, reader in readers.items():
             if isinstance(reader, Pictures):
                 pixels = reader([row for row, _ in places])
-                prepared[name] = {"pixels": self._varied(name, pixels, places)}
+                prepared[name] = {"pixels": variation(name, pixels, places) if variation else pixels}
             else:
-                prepared[name] = reader.prepare(self.values(name, places))
+                prepared[name] = reader.prepare(self.values(name, places, variation))
         return prepared
 
-    def values(self, modality: str, places: Sequence[Place]) -> list[Any]:
+    def values(self, modality: str, places: Sequence[Place], variation: Variation | None) -> list[Any]:
         """Return what an encoder prepares, for example the texts (B) as they read in their epoch."""
-        return self._varied(modality, [self._value(modality, row, epoch) for row, epoch in places], places)
+        values = [self._value(modality, place, variation) for place in places]
+        return variation(modality, values, places) if variation else values
 
-    def _value(self, modality: str, row: int, epoch: int) -> Any:
-        rng = self.variation.text(row, epoch) if self.variation and epoch != AS_IT_IS else None
+    def _value(self, modality: str, place: Place, variation: Variation | None) -> Any:
+        row, epoch = place
+        rng = variation.text(row, epoch) if variation and epoch != AS_IT_IS else None
         return self.samples.read(row, modality, rng)
-
-    def _varied(self, modality: str | None, values: Any, places: Sequence[Place]) -> Any:
-        if self.variation is None or places[0][1] == AS_IT_IS:
-            return values
-        return self.variation(modality, values, places)
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -152,7 +165,12 @@ Encoders = Mapping[str, Encoder]
 
 
 def train_loader(
-    samples: Samples, encoders: Encoders, loading: Loading, variation: Variation, teachers: Encoders | None = None
+    samples: Samples,
+    encoders: Encoders,
+    loading: Loading,
+    variation: Variation,
+    teachers: Encoders | None = None,
+    strong: Variation | None = None,
 ) -> DataLoader[Batch]:
     """Return shuffled batches of `loading.batch_size` rows. Raises RequestError where there are fewer rows than that."""
     if len(samples) < loading.batch_size:
@@ -161,7 +179,7 @@ def train_loader(
             f"Set data.batch_size={len(samples)} or less."
         )
     order = TrainOrder(len(samples), loading.batch_size, variation.seed)
-    return _loader(PreparedSamples(samples, encoders, loading, variation, teachers), order, loading)
+    return _loader(PreparedSamples(samples, encoders, loading, variation, teachers, strong), order, loading)
 
 
 def evaluation_loader(

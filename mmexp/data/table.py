@@ -8,12 +8,14 @@ import numpy as np
 
 from mmexp.data.checking import faulty_rows
 from mmexp.data.concepts import concepts_of, hold_out
+from mmexp.data.few_labels import keep_labels
+from mmexp.data.labels import number_labels, read_numbers
 from mmexp.data.pictures import Slice, complaint, read_picture, stored_in
 from mmexp.data.readers import Table, read_table
 from mmexp.errors import RequestError, nearest
-from mmexp.types import DataSource, Fraction
+from mmexp.types import DataSource, Fraction, PositiveInt
 
-KINDS = ("image", "text", "audio", "label", "concept")
+KINDS = ("image", "text", "audio", "label", "target", "concept")
 
 
 class TableSamples:
@@ -23,6 +25,8 @@ class TableSamples:
         self.table, self.columns, self.rows = table, columns, rows
         self.concepts = np.zeros(len(rows), dtype=np.int64)
         self.labels = np.full(len(rows), -1, dtype=np.int64)
+        self.targets: np.ndarray | None = None
+        self.number: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -52,6 +56,8 @@ class TableSamples:
         """Return some of these rows."""
         part = TableSamples(self.table, self.columns, self.rows[rows])
         part.concepts, part.labels = self.concepts[rows], self.labels[rows]
+        part.targets = None if self.targets is None else self.targets[rows]
+        part.number = None if self.number is None else self.number[rows]
         return part
 
 
@@ -69,11 +75,15 @@ def table(
     test: str | None = None,
     on_error: Literal["raise", "skip"] = "raise",
     val_fraction: Fraction = 0.1,
+    label_separator: str | None = None,
+    labels_per_class: PositiveInt | None = None,
 ) -> DataSource:
     """Return the splits at the paths `train`, `val` and `test`; without `val` a share of the training concepts is held out.
 
-    `columns` maps image, text, label and concept to a column, or to None. Rows are of one concept where the concept column
-    says so, without one where they share picture or caption. Raises RequestError for paths, columns and rows that are wrong.
+    `columns` maps image, text, label, target (a number) and concept to a column, or to None. Rows are of one concept where the
+    concept column says so, without one where they share picture or caption. A label cell that is a list, or text with
+    `label_separator`, holds several labels. Of `train`, `labels_per_class` rows of each class keep their label. Raises
+    RequestError for paths, columns and rows that are wrong.
     """
     paths = {name: path for name, path in (("train", train), ("val", val), ("test", test)) if path}
     chosen = _chosen(columns)
@@ -92,11 +102,15 @@ def table(
             skipped[name] = len(faulty)
             print(f"{paths[name]}: {len(faulty)} of {len(one)} rows left out. First: {faulty[min(faulty)]}")
     _number_concepts(splits)
-    classes = _number_labels(splits)
+    classes = number_labels(splits["train"], splits.values(), label_separator) if "label" in chosen else []
+    for samples in splits.values() if "target" in chosen else ():
+        samples.number = read_numbers(samples)
     if "val" not in splits and val_fraction:
         splits |= _with_validation(splits["train"], val_fraction)
+    splits["train"].labels = keep_labels(splits["train"].labels, labels_per_class)
     modalities = [kind for kind in ("image", "text") if kind in chosen]
-    return DataSource(splits, modalities, classes, _fingerprint(tables, chosen), skipped)
+    content = _fingerprint(tables, chosen, label_separator, labels_per_class)
+    return DataSource(splits, modalities, classes, content, skipped)
 
 
 def _chosen(columns: Mapping[str, str | None]) -> dict[str, str]:
@@ -147,35 +161,11 @@ def _key(cell: Any) -> str | None:
     return None if cell is None or isinstance(cell, bytes) else str(cell)
 
 
-def _number_labels(splits: Mapping[str, TableSamples]) -> list[str]:
-    """Number the labels by the classes of `train`; a row may have none. Raises RequestError for a label unknown there."""
-    train = splits["train"]
-    if "label" not in train.columns:
-        return []
-    names = {_label(train, row) for row in range(len(train))} - {""}
-    classes = sorted(names, key=lambda name: (0, int(name), "") if name.lstrip("-").isdecimal() else (1, 0, name))
-    number = {name: i for i, name in enumerate(classes)}
-    for samples in splits.values():
-        for row in range(len(samples)):
-            name = _label(samples, row)
-            if name and name not in number:
-                raise RequestError(
-                    f"{samples.where(row)}: no row of train has the label '{name}'.{nearest(name, classes)}"
-                )
-            samples.labels[row] = number.get(name, -1)
-    return classes
-
-
-def _label(samples: TableSamples, row: int) -> str:
-    cell = samples.cell(row, "label")
-    return "" if cell is None else str(cell)
-
-
 def _with_validation(train: TableSamples, fraction: float) -> dict[str, TableSamples]:
     held = hold_out(train.concepts, fraction)
     return {"train": train.chosen(np.flatnonzero(~held)), "val": train.chosen(np.flatnonzero(held))}
 
 
-def _fingerprint(tables: Mapping[str, Table], chosen: Mapping[str, str]) -> str:
-    content = repr((sorted((name, one.digest) for name, one in tables.items()), sorted(chosen.items())))
+def _fingerprint(tables: Mapping[str, Table], chosen: Mapping[str, str], *labelling: Any) -> str:
+    content = repr((sorted((name, one.digest) for name, one in tables.items()), sorted(chosen.items()), labelling))
     return sha256(content.encode()).hexdigest()[:16]

@@ -1,45 +1,81 @@
 """Classification of the fused output, or of one modality alone."""
 
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmexp.errors import RequestError, nearest
 from mmexp.objectives.shown import shown_at_once
-from mmexp.types import Encoded, Fraction, ModelShape, Shown, Terms, Views
+from mmexp.objectives.source import source_dim, source_of
+from mmexp.types import Encoded, Fraction, ModelShape, Shown, Supervision, Terms, Views
 
 
 class Classify(nn.Module):
     """Cross-entropy on `label`; rows without a label (-1) do not count. `source` is `fused` or the name of a modality.
 
     Where a picture is mixed, each of its labels counts by its share; the fused output answers for all modalities alike.
+    `class_weights` is a mapping from class name to weight (1 for a class that it does not name), or `balanced`. Raises
+    RequestError for a class that is not there.
     """
 
     needs = ("{source}", "labels")
 
-    def __init__(self, shape: ModelShape, *, source: str = "fused", label_smoothing: Fraction = 0.0):
+    def __init__(
+        self,
+        shape: ModelShape,
+        *,
+        source: str = "fused",
+        label_smoothing: Fraction = 0.0,
+        class_weights: dict[str, float] | Literal["balanced"] | None = None,
+    ):
         super().__init__()
-        dim = shape.fused_dim if source == "fused" else shape.dims[source]
-        assert dim is not None
         self.source, self.label_smoothing = source, label_smoothing
-        self.head = nn.Linear(dim, shape.num_classes)
+        self.head = nn.Linear(source_dim(shape, source), shape.num_classes)
+        # Of the data and not of the head, so no checkpoint keeps it: a head restored without data weighs all rows alike.
+        weight = torch.ones(shape.num_classes)
+        if class_weights and shape.supervision.classes:
+            weight = weights_of(class_weights, shape.supervision)
+        self.register_buffer("class_weight", weight, persistent=False)
+
+    class_weight: Tensor
 
     def classify(self, encoded: Encoded) -> Tensor:
         """Return class logits (B, C)."""
         return self.head(encoded.pooled)
 
     def forward(self, views: Views) -> Terms:
-        """Return the cross-entropy and the accuracy."""
-        encoded = views.fused() if self.source == "fused" else views.encoded()[self.source]
-        logits, label = self.classify(encoded).float(), views.batch["label"]
+        """Return the cross-entropy, each row by the weight of its class, and the accuracy."""
+        logits, label = self.classify(source_of(views, self.source)).float(), views.batch["label"]
         sources = views.encoded() if self.source == "fused" else (self.source,)
         loss = self.loss(logits, shown_at_once(views.batch, sources))
-        counted = (label >= 0).sum().clamp_min(1)
         right = ((logits.argmax(-1) == label) & (label >= 0)).sum()
-        return Terms({"classify": loss}, {"accuracy": right / counted})
+        return Terms({"classify": loss}, {"accuracy": right / (label >= 0).sum().clamp_min(1)})
 
     def loss(self, logits: Tensor, content: Shown) -> Tensor:
-        """Return the mean cross-entropy of `logits (B, C)`, each of a row's labels by its share."""
+        """Return the mean cross-entropy of `logits (B, C)`, each of a row's labels by its share and its class's weight."""
         label, share = content["label"], content["share"] * (content["label"] >= 0)
         each = logits[..., None].expand(-1, -1, label.shape[1])
-        losses = F.cross_entropy(each, label, ignore_index=-1, reduction="none", label_smoothing=self.label_smoothing)
+        losses = F.cross_entropy(
+            each, label, self.class_weight, ignore_index=-1, reduction="none", label_smoothing=self.label_smoothing
+        )
         # Summed and divided here: the mean of no rows would be NaN.
-        return (losses * share).sum() / share.sum().clamp_min(1)
+        counted = (share * self.class_weight[label.clamp_min(0)]).sum()
+        return (losses * share).sum() / counted.clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def weights_of(asked: Mapping[str, float] | str, supervision: Supervision) -> Tensor:
+    """Return the weight (C,) of each class. Balanced is n / (classes * count) over the train rows, as in scikit-learn.
+
+    A class that train lacks has weight 1.
+    """
+    if isinstance(asked, str):
+        count = torch.tensor(supervision.counts, dtype=torch.float32)
+        return torch.where(count > 0, count.sum() / ((count > 0).sum() * count), 1.0)
+    given = {str(name): float(weight) for name, weight in asked.items()}
+    for name in given:
+        if name not in supervision.classes:
+            raise RequestError(f"class_weights: there is no class '{name}'.{nearest(name, supervision.classes)}")
+    return torch.tensor([given.get(name, 1.0) for name in supervision.classes])

@@ -6,12 +6,13 @@ from torch import Tensor
 
 from mmexp.data.loading import PreparedSamples
 from mmexp.data.orders import AS_IT_IS
-from mmexp.runs.report import Confusion, Gallery, Query, Retrieved, Version
+from mmexp.runs.report import Answer, Confusion, Gallery, Query, Retrieved, Version
 from mmexp.tasks.base import Task
 from mmexp.types import DataSource, Samples
 
 QUERIES, RETRIEVED = 8, 6
 SAMPLES, VERSIONS = 4, 5
+RIGHT, WRONG = 8, 4
 
 
 def make_gallery(task: Task, source: DataSource, train: PreparedSamples) -> Gallery:
@@ -20,7 +21,7 @@ def make_gallery(task: Task, source: DataSource, train: PreparedSamples) -> Gall
     Of `train` it shows some samples as they are and augmented; none where there is no augmentation.
     """
     retrieval: dict[str, list[Query]] = {}
-    confusion = None
+    confusion, answers = None, []
     for split, gathered in task.gathered.items():
         whole = gathered.stacked()
         if split.startswith("test") and {"vector/image", "vector/text"} <= set(whole):
@@ -28,8 +29,9 @@ def make_gallery(task: Task, source: DataSource, train: PreparedSamples) -> Gall
                 retrieval[f"{query} to {key}, {split}"] = _queries(source.splits[split], whole, query, key)
         if split == "test" and "logits" in whole:
             confusion = _confusion(whole, list(source.classes))
+            answers = _answers(source, source.splits[split], whole)
     varied = train.variation is not None and train.variation.augmentations
-    return Gallery(retrieval, confusion, augmented=augmented(train) if varied else [])
+    return Gallery(retrieval, confusion, answers=answers, augmented=augmented(train) if varied else [])
 
 
 def augmented(train: PreparedSamples) -> list[list[Version]]:
@@ -43,14 +45,14 @@ def _read(train: PreparedSamples, rows: list[int], epoch: int) -> list[Version]:
     places = [(row, epoch) for row in rows]
     batch = train.__getitems__(places)
     pixels = batch["image"]["pixels"] if "image" in batch else [None] * len(rows)
-    texts = train.values("text", places) if "text" in batch else [""] * len(rows)
+    texts = train.values("text", places, train.variation) if "text" in batch else [""] * len(rows)
     pictures = [None if p is None else Image.fromarray(p.permute(1, 2, 0).numpy()) for p in pixels]
     return [Version(picture, text) for picture, text in zip(pictures, texts, strict=True)]
 
 
 def _queries(samples: Samples, whole: dict[str, Tensor], query: str, key: str) -> list[Query]:
     """Return queries spread evenly over the set, each with its best candidates, equal texts shown once."""
-    rows = torch.linspace(0, len(whole["concept"]) - 1, QUERIES).long().unique().tolist()
+    rows = _spread(torch.arange(len(whole["concept"])), QUERIES)
     score = whole[f"vector/{query}"][rows].float() @ whole[f"vector/{key}"].float().T
     found = []
     for row, scores in zip(rows, score, strict=True):
@@ -67,6 +69,28 @@ def _queries(samples: Samples, whole: dict[str, Tensor], query: str, key: str) -
         shown = samples.read(row, "image") if query == "image" else None
         found.append(Query(shown, str(samples.read(row, "text")), list(best.values())))
     return found
+
+
+def _spread(rows: Tensor, count: int) -> list[int]:
+    """Return up to `count` of the rows, evenly spread."""
+    return rows[torch.linspace(0, len(rows) - 1, min(count, len(rows))).round().long()].tolist()
+
+
+def _answers(source: DataSource, samples: Samples, whole: dict[str, Tensor]) -> list[Answer]:
+    """Return some rows that were answered wrong, then some that were answered right."""
+    sure, said = whole["logits"].float().softmax(1).max(1)
+    label = whole["label"]
+    wrong, right = ((label >= 0) & (said != label)).nonzero().flatten(), (said == label).nonzero().flatten()
+    return [
+        Answer(
+            samples.read(row, "image") if "image" in source.modalities else None,
+            str(samples.read(row, "text")) if "text" in source.modalities else "",
+            source.classes[int(said[row])],
+            float(sure[row]),
+            source.classes[int(label[row])],
+        )
+        for row in (*_spread(wrong, WRONG), *_spread(right, RIGHT))
+    ]
 
 
 def _confusion(whole: dict[str, Tensor], classes: list[str]) -> Confusion:

@@ -44,6 +44,17 @@ class Query:
 
 
 @dataclass
+class Answer:
+    """What was said of one row, how sure that was (0 to 1), and what is `right`."""
+
+    picture: Image.Image | None
+    text: str
+    said: str
+    sure: float
+    right: str
+
+
+@dataclass
 class Confusion:
     """`counts (C, C)`: rows are the true classes, columns the predicted ones."""
 
@@ -79,6 +90,7 @@ class Gallery:
     confusion: Confusion | None = None
     attention: list[Attention] = field(default_factory=list)
     augmented: list[list[Version]] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
 
 
 def write_report(directory: Path, gallery: Gallery) -> Path:
@@ -133,7 +145,16 @@ def _tiles(numbers: list[Number], most: int = 4) -> list[dict[str, Any]]:
     of_split = [n for n in numbers if n.split == numbers[0].split and n.final is not None]
     by_name = {n.metric: n for n in of_split}
     heads = [n for n in of_split if n.metric.endswith("_r10")]
-    heads += [by_name[name] for name in ("accuracy", "matching_accuracy", "f1_macro", "loss") if name in by_name]
+    answers = (
+        "accuracy",
+        "matching_accuracy",
+        "mean_average_precision",
+        "f1_macro",
+        "mean_absolute_error",
+        "r2",
+        "loss",
+    )
+    heads += [by_name[name] for name in answers if name in by_name]
     return [
         {"number": n, "beside": by_name.get(re.sub("_r10$", "_r1", n.metric)) if "_r10" in n.metric else None}
         for n in heads[:most]

@@ -14,6 +14,9 @@ from mmexp.tasks.evaluation import Gathered
 from mmexp.tasks.views import StepViews
 from mmexp.types import Batch
 
+# The method by which an objective shows what its head says, and the name under which that is gathered.
+HEADS = {"classify": "logits", "mark": "marks", "estimate": "estimates"}
+
 
 class Task(L.LightningModule):
     """Trains `model` with `objectives`, each weighted, whose losses share it as `balance` says.
@@ -128,15 +131,16 @@ class Task(L.LightningModule):
     test_step = validation_step
 
     def _tensors(self, views: StepViews) -> dict[str, Tensor]:
-        """Return the rows that whole-set metrics need: unit vectors by modality, class logits, concept, label, index."""
-        rows = {key: views.batch[key] for key in ("index", "concept", "label")}
+        """Return the rows that whole-set metrics need: unit vectors by modality, what heads say, and what is right."""
+        known = ("index", "concept", "label", "targets", "number")
+        rows = {key: views.batch[key] for key in known if key in views.batch}
         if embedding := self.first_with("embed"):
             rows |= {f"vector/{name}": vector for name, vector in embedding.embed(views.encoded()).items()}
         for objective in self.objectives.values():
-            if hasattr(objective, "classify"):
-                rows["logits"] = objective.classify(
-                    views.fused() if objective.source == "fused" else views.encoded()[objective.source]
-                )
+            for head, said in HEADS.items():
+                if hasattr(objective, head):
+                    source = views.fused() if objective.source == "fused" else views.encoded()[objective.source]
+                    rows[said] = getattr(objective, head)(source)
         return {name: self._gather(tensor) for name, tensor in rows.items()}
 
     def on_validation_epoch_start(self) -> None:

@@ -40,6 +40,10 @@ class Gathered:
             numbers |= retrieval_metrics(vectors, whole["concept"])
         if "logits" in whole:
             numbers |= classification_metrics(whole["logits"], whole["label"])
+        if "marks" in whole:
+            numbers |= multilabel_metrics(whole["marks"], whole["targets"])
+        if "estimates" in whole:
+            numbers |= regression_metrics(whole["estimates"], whole["number"])
         return numbers
 
 
@@ -53,4 +57,42 @@ def classification_metrics(logits: Tensor, label: Tensor) -> dict[str, float]:
     return {
         "accuracy": multiclass_accuracy(logits, label, classes, average="micro").item(),
         "f1_macro": multiclass_f1_score(logits, label, classes, average="macro").item(),
+    }
+
+
+def multilabel_metrics(logits: Tensor, targets: Tensor) -> dict[str, float]:
+    """Return mean average precision and macro F1 over the classes that any row has, none where none has: `(N, C)` both.
+
+    A target above a half is a right answer, one below a wrong one; one of a half or NaN is neither and left out.
+    """
+    from torchmetrics.functional.classification import binary_average_precision, binary_f1_score
+
+    right = torch.where(targets.isnan() | (targets == 0.5), -1, (targets > 0.5).long())
+    there = (right == 1).any(0).nonzero().flatten().tolist()
+    if not there:
+        return {}
+    # Class by class: the multilabel functions refuse a single one.
+    pairs = [(logits[:, c].float().sigmoid(), right[:, c]) for c in there]
+    precision = [binary_average_precision(score, own, ignore_index=-1) for score, own in pairs]
+    f1 = [binary_f1_score(score, own, ignore_index=-1) for score, own in pairs]
+    return {
+        "mean_average_precision": torch.stack(precision).mean().item(),
+        "f1_macro": torch.stack(f1).mean().item(),
+    }
+
+
+def regression_metrics(estimates: Tensor, number: Tensor) -> dict[str, float]:
+    """Return mean absolute error, in the units of the data, and R² over the rows with a number: `estimates`, `number (N,)`.
+
+    Nothing where fewer than two rows have one: their variance, by which R² divides, is not defined.
+    """
+    from torchmetrics.functional.regression import mean_absolute_error, r2_score
+
+    known = ~number.isnan()
+    if known.sum() < 2:
+        return {}
+    estimates, number = estimates[known].float(), number[known]
+    return {
+        "mean_absolute_error": mean_absolute_error(estimates, number).item(),
+        "r2": r2_score(estimates, number).item(),
     }

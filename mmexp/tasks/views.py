@@ -50,6 +50,15 @@ class StepViews:
         """Return the fusion of the clean view."""
         return self._fused
 
+    @cached_property
+    def _strong(self) -> dict[str, Encoded]:
+        changed = self.batch.get("strong", {})
+        return self._encoded | {name: self.encode(name, prepared) for name, prepared in changed.items()}
+
+    def strong(self) -> dict[str, Encoded]:
+        """Return the encoding of every modality, of its strongly augmented input where the batch has one."""
+        return self._strong
+
     def encode(self, modality: str, prepared: Prepared) -> Encoded:
         """Encode a changed input of one modality."""
         return self.model.encode_one(modality, prepared)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from mmexp.data.emoji import ASSETS, emoji
+from mmexp.data.emoji_tags import tag_targets
+from mmexp.data.orders import TrainOrder
 from mmexp.errors import RequestError
 
 
@@ -86,3 +88,45 @@ def test_styles_are_chosen():
 def test_what_is_not_there_gets_the_nearest_name(asked, message):
     with pytest.raises(RequestError, match=message):
         emoji(**asked)
+
+
+def test_tags_are_weak_labels():
+    source = emoji(styles=["noto"], label="tags", tag_concepts=30)
+    samples = source.splits["train"]
+    assert source.classes == sorted(source.classes) and "flag" in source.classes
+    assert set(np.unique(samples.targets)) == {0, 0.5, 1}
+    assert (samples.labels == -1).all()
+    own = [set(samples.read(row, "text").rpartition(": ")[2].split(", ")) for row in range(len(samples))]
+    for i, tag in enumerate(source.classes):
+        rows = np.flatnonzero(samples.targets[:, i] == 1)
+        assert rows.tolist() == [row for row in range(len(samples)) if tag in own[row]]
+        assert len(rows) >= 30
+
+
+def test_a_tag_that_only_the_label_names_is_neither_right_nor_wrong():
+    text = {"label": "smiling face with heart-eyes", "tags": ["love", "red heart"]}
+    assert tag_targets(text, ["love", "heart", "face", "heart eyes", "cat"]).tolist() == [1, 0.5, 0.5, 0, 0]
+
+
+def test_few_labels_are_the_same_rows_in_every_run():
+    few, again = (emoji(styles=["noto"], labels_per_class=3) for _ in range(2))
+    every = emoji(styles=["noto"])
+    labels, whole = few.splits["train"].labels, every.splits["train"].labels
+    assert np.unique(labels, return_counts=True)[1][1:].tolist() == [3] * len(every.classes)
+    assert (labels[labels >= 0] == whole[labels >= 0]).all()
+    assert np.array_equal(labels, again.splits["train"].labels)
+    assert np.array_equal(few.splits["test"].labels, every.splits["test"].labels)
+    assert few.fingerprint != every.fingerprint
+
+
+def test_few_of_no_labels_are_refused():
+    with pytest.raises(RequestError, match="or each has several"):
+        emoji(styles=["noto"], label="tags", labels_per_class=3)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_few_labels_are_spread_over_the_batches(seed):
+    labels = emoji(labels_per_class=25).splits["train"].labels
+    counts = [(labels[[row for row, _ in batch]] >= 0).sum() for batch in TrainOrder(len(labels), 128, seed)]
+    # About 7 of 128 in each.
+    assert max(counts) < 20

@@ -9,6 +9,7 @@ from PIL import Image
 
 from mmexp.data import checking
 from mmexp.data.pictures import read_picture
+from mmexp.data.supervision import supervision_of
 from mmexp.data.table import table
 from mmexp.errors import RequestError
 
@@ -174,3 +175,49 @@ def test_of_several_captions_training_draws_one_and_evaluation_joins_all(tmp_pat
 def test_a_row_with_no_caption_in_its_list_is_wrong(tmp_path):
     with pytest.raises(RequestError, match="line 1: column 'caption' is empty"):
         table(write(tmp_path, [{"image": "0.png", "caption": []}, *rows(2)]), COLUMNS)
+
+
+@pytest.mark.parametrize("cells", [["a|b", "b", "", " | "], [["a", "b"], ["b"], None, []]], ids=["separated", "lists"])
+def test_several_labels_a_row(cells, tmp_path):
+    path = write(tmp_path, [{**row, "kind": cell} for row, cell in zip(rows(4), cells, strict=True)])
+    separator = "|" if cells[0] == "a|b" else None
+    source = table(path, {**COLUMNS, "label": "kind"}, val_fraction=0, label_separator=separator)
+    samples = source.splits["train"]
+    assert source.classes == ["a", "b"]
+    np.testing.assert_array_equal(samples.targets, np.array([[1, 1], [0, 1], [np.nan, np.nan], [0, 0]]))
+    assert supervision_of(source).kinds == {"targets"}
+
+
+def test_several_labels_that_train_lacks(tmp_path):
+    train, test = write(tmp_path, rows(2, kind="cat|dog")), write(tmp_path, rows(2, kind="dog|cow"), "test")
+    with pytest.raises(RequestError, match=r"test.jsonl, line 1: no row of train has the label 'cow'"):
+        table(train, {**COLUMNS, "label": "kind"}, test=test, label_separator="|")
+
+
+def test_numbers_and_their_statistics_are_those_of_train(tmp_path):
+    numbers = ["1", "3.5", "", "6"] * 5
+    path = write(tmp_path, [{**row, "size": n} for row, n in zip(rows(20), numbers, strict=True)])
+    source = table(path, {**COLUMNS, "target": "size"}, val_fraction=0.3)
+    train, val = source.splits["train"].number, source.splits["val"].number
+    assert (
+        sorted(np.concatenate([train, val])[~np.isnan(np.concatenate([train, val]))]) == [1] * 5 + [3.5] * 5 + [6] * 5
+    )
+    found = supervision_of(source)
+    assert found.kinds == {"number"}
+    known = train[~np.isnan(train)]
+    assert (found.mean, found.deviation) == pytest.approx((known.mean(), known.std()))
+
+
+@pytest.mark.parametrize("cell", ["big", [1], "inf"])
+def test_what_is_no_number_is_named_by_its_row(cell, tmp_path):
+    path = write(tmp_path, [{**row, "size": size} for row, size in zip(rows(2), ["1", cell], strict=True)])
+    with pytest.raises(RequestError, match=r"train.jsonl, line 2: the target '.*' is not a number"):
+        table(path, {**COLUMNS, "target": "size"})
+
+
+def test_few_labels_keep_so_many_of_each_class(tmp_path):
+    path = write(tmp_path, [{**row, "kind": "ab"[i % 2]} for i, row in enumerate(rows(20))])
+    source = table(path, {**COLUMNS, "label": "kind"}, labels_per_class=2, val_fraction=0.2)
+    assert np.unique(source.splits["train"].labels, return_counts=True)[1].tolist() == [12, 2, 2]
+    assert (source.splits["val"].labels >= 0).all()
+    assert supervision_of(source).counts == [2, 2]

@@ -5,6 +5,7 @@ python tests/golden/test_golden.py     # writes the curves anew, after a change 
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -19,13 +20,17 @@ from mmexp.objectives.bag_of_words import BagOfWords
 from mmexp.objectives.classify import Classify
 from mmexp.objectives.contrastive import Contrastive
 from mmexp.objectives.distill import Distill
+from mmexp.objectives.fixmatch import FixMatch
 from mmexp.objectives.margin import Margin
 from mmexp.objectives.masked import Masked
 from mmexp.objectives.matching import Matching
+from mmexp.objectives.multilabel import Multilabel
+from mmexp.objectives.regress import Regress
 from mmexp.objectives.siglip import SigLip
 from mmexp.objectives.supcon import SupCon
 from mmexp.objectives.triplet import Triplet
 from mmexp.training.optimizer import adamw, cosine
+from mmexp.types import Supervision
 
 FILE = Path(__file__).with_name("losses.json")
 STEPS = 12
@@ -40,6 +45,9 @@ OBJECTIVES = {
     "triplet": Triplet,
     "margin": Margin,
     "supcon": SupCon,
+    "multilabel": Multilabel,
+    "regress": Regress,
+    "fixmatch": partial(FixMatch, threshold=0.3),
 }
 
 
@@ -56,16 +64,25 @@ def added(losses):
     return sum(losses.values())
 
 
+def batch_for(name: str, step: int):
+    """Return one of three batches; for semi-supervision every second row is without its label."""
+    batch = batch_of(seed=step % 3)
+    if name == "fixmatch":
+        batch["label"][::2] = -1
+    return batch
+
+
 def curve(name: str, one=added) -> list[float]:
     """Return the loss of each step; `one` makes an objective's losses into it."""
     torch.manual_seed(0)
     model = Model({"image": TinyImage(), "text": TinyText()}, CrossAttentionFusion({"image": 16, "text": 12}, 12, 3))
-    objective = OBJECTIVES[name](model.shape(num_classes=3, teacher_dims={"image": 5, "text": 5}))
+    numbers = Supervision(mean=5.0, deviation=2.0)
+    objective = OBJECTIVES[name](model.shape(3, {"image": 5, "text": 5}, numbers))
     optimizer = adamw([*model.parameters(), *objective.parameters()], lr=3e-3)
     schedule = cosine(optimizer, STEPS, warmup_steps=2)
     losses = []
     for step in range(STEPS):
-        loss = one(objective(views_of(model, batch_of(seed=step % 3), taught, step)).losses)
+        loss = one(objective(views_of(model, batch_for(name, step), taught, step)).losses)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

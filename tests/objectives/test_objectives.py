@@ -13,9 +13,12 @@ from mmexp.objectives.bag_of_words import BagOfWords, word_shares
 from mmexp.objectives.classify import Classify
 from mmexp.objectives.contrastive import Contrastive, info_nce
 from mmexp.objectives.distill import Distill
+from mmexp.objectives.fixmatch import FixMatch
 from mmexp.objectives.margin import Margin
 from mmexp.objectives.masked import Masked, hide_patches, hide_words, to_patches
 from mmexp.objectives.matching import Matching, hard_negatives
+from mmexp.objectives.multilabel import Multilabel
+from mmexp.objectives.regress import Regress
 from mmexp.objectives.siglip import SigLip
 from mmexp.objectives.supcon import SupCon
 from mmexp.objectives.triplet import Triplet
@@ -143,8 +146,14 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(model):
         (lambda s: Triplet(s), {"fusion"}),
         (lambda s: Margin(s), {"fusion"}),
         (lambda s: SupCon(s), {"fusion"}),
+        (lambda s: Multilabel(s), set()),
+        (lambda s: Regress(s), set()),
+        (lambda s: FixMatch(s), set()),
     ],
-    ids=["contrastive", "matching", "masked", "classify", "distill", "siglip", "triplet", "margin", "supcon"],
+    ids=[
+        *("contrastive", "matching", "masked", "classify", "distill", "siglip", "triplet", "margin", "supcon"),
+        *("multilabel", "regress", "fixmatch"),
+    ],
 )
 def test_every_part_that_an_objective_uses_gets_a_gradient(model, make, untaught):
     objective = make(model.shape(num_classes=3, teacher_dims={"image": 5, "text": 5}))

@@ -20,7 +20,7 @@ from stand_ins import TinyImage, TinyText
 from mmexp.augmentations.colour import Colour
 from mmexp.data.loading import Loading, PreparedSamples, Variation
 from mmexp.runs.gallery import make_gallery
-from mmexp.runs.report import Attention, Confusion, Gallery, Query, Retrieved, Version, write_report
+from mmexp.runs.report import Answer, Attention, Confusion, Gallery, Query, Retrieved, Version, write_report
 from mmexp.runs.table import closing_table, read_numbers, sweep_table
 from mmexp.types import DataSource
 
@@ -266,3 +266,22 @@ def test_sweep_table_reads_a_run_record() -> None:
 def test_numbers_join_start_final_and_chance() -> None:
     number = read_numbers({"test/x/a_to_b_r1": 0.5, "start/test/x/a_to_b_r1": 0.1, "test/x/a_to_b_r1_chance": 0.1})[0]
     assert (number.split, number.words, number.start, number.ratio) == ("test/x", "a → b R@1", 0.1, 5.0)
+
+
+def test_a_wrong_answer_stands_beside_the_right_one(directory: Path) -> None:
+    answers = [Answer(picture(3), "which <i>colour</i>?", said, 0.8, "blue") for said in ("red", "blue")]
+    text = write_report(directory, Gallery({}, answers=answers)).read_text()
+    assert text.count("✓") == 1
+    assert "80.0\N{NO-BREAK SPACE}% sure; right is blue" in text
+    assert text.count("which &lt;i&gt;colour&lt;/i&gt;?</span>") == 2
+
+
+def test_an_error_is_the_better_the_less_and_precision_the_more() -> None:
+    rows = [
+        {"number": str(i), "status": "completed", "overrides": [f"seed={i}"], "metrics": {f"test/{name}": value}}
+        for i, (name, value) in enumerate([("mean_absolute_error", 2.0), ("mean_absolute_error", 3.0)])
+    ]
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(sweep_table(rows))
+    assert re.search(r"\x1b\[1m +2\x1b", console.export_text(styles=True))
+    assert [n.is_share for n in read_numbers({"test/mean_average_precision": 0.5, "test/r2": 0.9})] == [True, False]

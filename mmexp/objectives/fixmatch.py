@@ -1,0 +1,53 @@
+"""Few labels: what the classifier is sure of teaches it on a changed view (FixMatch, arXiv:2001.07685)."""
+
+from typing import Literal
+
+from torch.nn import functional as F
+
+from mmexp.objectives.classify import Classify
+from mmexp.objectives.source import source_of
+from mmexp.types import Encoded, Fraction, ModelShape, NonNegativeFloat, Terms, Views
+
+
+class FixMatch(Classify):
+    """Classification of the rows with a label; of the others, those that it is sure of by `threshold` get a pseudo-label.
+
+    Pseudo-labels come from the batch as it is (the weak view) and teach the `taught` view: `strong` is FixMatch, `clean` the
+    pseudo-labels of Lee (2013). `unlabelled` weighs their loss. `source` is `fused` or the name of a modality.
+    """
+
+    needs = ("{source}", "labels", "{taught}")  # type: ignore[assignment]  # one more than its parent
+
+    def __init__(
+        self,
+        shape: ModelShape,
+        *,
+        source: str = "fused",
+        threshold: Fraction = 0.95,
+        unlabelled: NonNegativeFloat = 1.0,
+        taught: Literal["strong", "clean"] = "strong",
+        label_smoothing: Fraction = 0.0,
+        class_weights: dict[str, float] | Literal["balanced"] | None = None,
+    ):
+        super().__init__(shape, source=source, label_smoothing=label_smoothing, class_weights=class_weights)
+        self.threshold, self.unlabelled, self.taught = threshold, unlabelled, taught
+
+    def forward(self, views: Views) -> Terms:
+        """Return the loss of the labelled rows and that of the sure ones among all unlabelled (the paper's eq. 4)."""
+        losses, metrics = super().forward(views)
+        without = views.batch["label"] < 0
+        logits = self.classify(source_of(views, self.source)).float()
+        confidence, guess = logits.detach().softmax(-1).max(-1)
+        sure = without & (confidence >= self.threshold)
+        if self.taught == "strong":
+            logits = self.classify(self._strong(views)).float()
+        each = F.cross_entropy(logits, guess, reduction="none")
+        counted = without.sum().clamp_min(1)
+        share = sure.sum() / counted
+        return Terms(
+            {**losses, "pseudo_labels": self.unlabelled * (each * sure).sum() / counted}, {**metrics, "sure": share}
+        )
+
+    def _strong(self, views: Views) -> Encoded:
+        encoded = views.strong()
+        return views.fuse(encoded) if self.source == "fused" else encoded[self.source]

@@ -1,0 +1,34 @@
+"""Several labels a row: each class is a question of its own."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmexp.objectives.source import source_dim, source_of
+from mmexp.types import Encoded, ModelShape, Terms, Views
+
+
+class Multilabel(nn.Module):
+    """Binary cross-entropy on `targets (B, C)`, each from 0 to 1: how sure a (weak) label is.
+
+    A target of NaN, or a row of them, is not known and does not count. `source` is `fused` or the name of a modality.
+    """
+
+    needs = ("{source}", "targets")
+
+    def __init__(self, shape: ModelShape, *, source: str = "fused"):
+        super().__init__()
+        self.source = source
+        self.head = nn.Linear(source_dim(shape, source), shape.num_classes)
+
+    def mark(self, encoded: Encoded) -> Tensor:
+        """Return the logit (B, C) of every class."""
+        return self.head(encoded.pooled)
+
+    def forward(self, views: Views) -> Terms:
+        """Return the mean over all known targets."""
+        logits, targets = self.mark(source_of(views, self.source)).float(), views.batch["targets"]
+        known = ~targets.isnan()
+        # Zeros where nothing is known, and no loss there: NaN would reach the gradient even when it is masked afterwards.
+        losses = F.binary_cross_entropy_with_logits(logits, torch.where(known, targets, 0.0), reduction="none")
+        return Terms({"multilabel": (losses * known).sum() / known.sum().clamp_min(1)})

@@ -1,0 +1,42 @@
+"""Metrics of a whole evaluation set against their definitions."""
+
+import pytest
+import torch
+
+from mmexp.tasks.evaluation import multilabel_metrics, regression_metrics
+
+
+def average_precision(score: torch.Tensor, right: torch.Tensor) -> float:
+    """The mean over right rows of the precision down to each, as scikit-learn's (without ties)."""
+    ranked = right[score.argsort(descending=True)].float()
+    precision = ranked.cumsum(0) / torch.arange(1, len(ranked) + 1)
+    return (precision * ranked).sum().item() / ranked.sum().item()
+
+
+def test_multilabel_metrics_are_over_known_targets_and_classes_that_are_there():
+    generator = torch.Generator().manual_seed(0)
+    logits, targets = torch.randn(40, 4, generator=generator), torch.randint(2, (40, 4), generator=generator).float()
+    targets[:, 3] = 0
+    targets[:5], targets[5:9, 0] = torch.nan, 0.5
+    known = [slice(9, None), slice(5, None), slice(5, None)]
+    precision = [average_precision(logits[rows, c], targets[rows, c] > 0.5) for c, rows in enumerate(known)]
+    found = multilabel_metrics(logits, targets)
+    assert found["mean_average_precision"] == pytest.approx(sum(precision) / 3, abs=1e-6)
+    f1 = []
+    for c, rows in enumerate(known):
+        said, right = logits[rows, c] > 0, targets[rows, c] > 0.5
+        f1.append(2 * (said & right).sum().item() / (said.sum() + right.sum()).item())
+    assert found["f1_macro"] == pytest.approx(sum(f1) / 3, abs=1e-6)
+
+
+def test_regression_metrics_are_over_rows_with_a_number():
+    estimates, number = torch.tensor([1.0, 2.0, 5.0, 9.0]), torch.tensor([1.0, 4.0, 4.0, torch.nan])
+    found = regression_metrics(estimates, number)
+    assert found == pytest.approx({"mean_absolute_error": 1.0, "r2": 1 - 5 / 6})
+
+
+def test_one_class_alone_and_nothing_known():
+    logits, targets = torch.tensor([[2.0], [-1.0], [1.0]]), torch.tensor([[1.0], [0.0], [0.0]])
+    assert multilabel_metrics(logits, targets) == pytest.approx({"mean_average_precision": 1.0, "f1_macro": 2 / 3})
+    assert multilabel_metrics(logits, torch.full((3, 1), torch.nan)) == {}
+    assert regression_metrics(torch.ones(3), torch.tensor([1.0, torch.nan, torch.nan])) == {}
