@@ -41,13 +41,16 @@ class Summary(Callback):
         Summary.begun = Path(config.hydra.sweep.dir)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print the table to standard output."""
+        """Print the tables to standard output."""
         from rich.console import Console
 
-        from mmexp.runs.table import sweep_table
+        from mmexp.runs.sweep_table import seeds_table, sweep_table
 
         directory = Path(config.hydra.sweep.dir)
         rows = rows_of(directory)
         if rows:
-            Console().print(sweep_table(rows))
+            console = Console()
+            console.print(sweep_table(rows))
+            if means := seeds_table(rows):
+                console.print(means)
             print(f"sweep: {directory}", file=sys.stdout)

@@ -1,10 +1,8 @@
-"""Metrics in human words, and the tables that close a run or a sweep in the terminal."""
+"""Metrics in human words, and the table that closes a run in the terminal."""
 
 import math
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -15,7 +13,6 @@ _SHARE = re.compile(r"(_r\d+|accuracy|f1_macro|mean_average_precision)$")
 _TELLING = ("text_to_image_r1", "text_to_image_r10", "image_to_text_r1", "image_to_text_r10")
 _ANSWERS = ("matching_accuracy", "accuracy", "mean_average_precision", "mean_absolute_error", "r2", "loss")
 _SPLITS = {"test": 0, "val": 1, "train": 3}  # any further evaluation set is told before `train`
-_STATUS = {"completed": "green", "failed": "red", "interrupted": "yellow", "running": "cyan"}
 
 
 @dataclass(frozen=True)
@@ -91,11 +88,11 @@ def times(ratio: float | None) -> str:
 def closing_table(metrics: dict[str, float]) -> Table:
     """Return the table that ends a run: a row a split, the most telling metrics, what they started from and times chance."""
     found = {(number.split, number.metric): number for number in read_numbers(metrics)}
-    columns = _telling({metric for _, metric in found})
-    table = _empty_table()
+    columns = telling({metric for _, metric in found})
+    table = empty_table()
     table.add_column("split", style="bold", no_wrap=True)
     for metric in columns:
-        table.add_column(_heading(metric), justify="right", no_wrap=True)
+        table.add_column(heading(metric), justify="right", no_wrap=True)
     for split in dict.fromkeys(split for split, _ in found):
         numbers = [found.get((split, metric)) for metric in columns]
         if any(numbers):
@@ -106,48 +103,6 @@ def closing_table(metrics: dict[str, float]) -> Table:
     }
     table.caption = Text("; ".join(note for note, holds in notes.items() if holds), style="dim")
     return table
-
-
-def sweep_table(rows: list[dict]) -> Table:
-    """Return the table that ends a sweep, a row a run.
-
-    A row has `number`, `status`, `choices` (from group or key to what was chosen) and `overrides`, and where
-    the run got that far `metrics` (flat), `seconds` (else `wall_seconds`) and `error`. Of the choices only those that
-    differ between the runs are shown.
-    """
-    choices = _differing([_choices(row) for row in rows])
-    metrics = _main_metrics([row.get("metrics") or {} for row in rows])
-    table = _empty_table()
-    table.add_column("#", justify="right", style="dim", no_wrap=True)
-    for name in (*choices, "status"):
-        table.add_column(Text(name.replace("/", "\n")), overflow="fold", no_wrap=name == "status")
-    for name in metrics:
-        split, _, metric = name.rpartition("/")
-        table.add_column(Text(f"{split}\n").append(_heading(metric)), justify="right", no_wrap=True)
-    table.add_column("seconds", justify="right", no_wrap=True)
-    # An error needs the whole width, so it stands below the rows and not in a column.
-    errors = [f"{row.get('number', '')}: {_first_line(row['error'])}" for row in rows if row.get("error")]
-    table.caption = Text("\n".join(errors), style="red") if errors else None
-    best = {name: _best(name, rows) for name in metrics}
-    for row in rows:
-        table.add_row(*_sweep_cells(row, choices, best))
-    return table
-
-
-def _sweep_cells(row: dict, choices: Sequence[str], best: dict[str, float | None]) -> Iterable[Text]:
-    """Return the cells of one run; the best value of every metric is bold."""
-    status, seconds, values = (
-        str(row.get("status", "")),
-        row.get("seconds", row.get("wall_seconds")),
-        row.get("metrics") or {},
-    )
-    yield Text(str(row.get("number", "")))
-    yield from (Text(_choice(_choices(row).get(name))) for name in choices)
-    yield Text(status, style=_STATUS.get(status, ""))
-    for name, top in best.items():
-        value = values.get(name)
-        yield Text(shown(name, value, unit=False), style="bold" if value is not None and value == top else "")
-    yield Text("–" if seconds is None else f"{seconds:,.0f}")
 
 
 def _cell(number: Number | None) -> Text:
@@ -162,44 +117,15 @@ def _cell(number: Number | None) -> Text:
     return text
 
 
-def _telling(metrics: set[str]) -> list[str]:
-    """Return the few metrics for a terminal's width; with more than two modalities R@10 alone of each direction."""
+def telling(metrics: set[str]) -> list[str]:
+    """Return the few metrics for a terminal's width; with more than two modalities R@10 alone of each direction.
+
+    Neighbours are told where there is no retrieval.
+    """
     others = sorted(m for m in metrics - set(_TELLING) if _RECALL.match(m) and m.endswith("_r10"))
     recalls = [m for m in _TELLING if m in metrics and (not others or m.endswith("_r10"))]
-    return recalls + others + [m for m in _ANSWERS if m in metrics]
-
-
-def _main_metrics(runs: list[dict[str, float]], most: int = 4) -> list[str]:
-    """Return the names of the metrics by which to compare `runs`, of the most telling split that has any."""
-    numbers = read_numbers({name: value for run in runs for name, value in run.items()})
-    split = numbers[0].split if numbers else ""
-    telling = _telling({number.metric for number in numbers if number.split == split})
-    brief = [m for m in telling if not m.endswith("_r1")]
-    return [f"{split}/{metric}" if split else metric for metric in brief[:most]]
-
-
-def _best(name: str, rows: list[dict]) -> float | None:
-    """Return the best value that any run reached, None where there is nothing to compare."""
-    values = [v for row in rows if (v := (row.get("metrics") or {}).get(name)) is not None and math.isfinite(v)]
-    if len(values) < 2:
-        return None
-    return min(values) if falls(name) else max(values)
-
-
-def _choices(row: dict) -> dict[str, Any]:
-    """Return what was chosen for a run, and what else its overrides set, such as the seed."""
-    pairs = (str(override).lstrip("+").partition("=") for override in row.get("overrides") or [])
-    return {name: value for name, _, value in pairs} | (row.get("choices") or {})
-
-
-def _differing(choices: list[dict[str, Any]]) -> list[str]:
-    """Return the keys whose value is not the same in every run."""
-    names = dict.fromkeys(name for one in choices for name in one)
-    return [name for name in names if len({_choice(one.get(name)) for one in choices}) > 1]
-
-
-def _choice(value: Any) -> str:
-    return "+".join(map(str, value)) if isinstance(value, (list, tuple)) else "–" if value is None else str(value)
+    alike = [] if recalls or others else sorted(m for m in metrics if m.endswith("neighbour_accuracy"))
+    return recalls + others + alike + [m for m in _ANSWERS if m in metrics]
 
 
 def _place(metric: str) -> tuple[int, str, int, str]:
@@ -210,17 +136,19 @@ def _place(metric: str) -> tuple[int, str, int, str]:
     return (3 if metric.startswith("loss") else 1 if _SHARE.search(metric) else 2, "", 0, metric)
 
 
-def _heading(metric: str) -> Text:
+def heading(metric: str) -> Text:
     """Return the metric as a narrow heading, a line each for query, answer and measure."""
     unit = " %" if _SHARE.search(metric) else ""
-    return Text(re.sub(r" → (\w+) ", r" →\n\1\n", in_words(metric)).replace("matching ", "matching\n") + unit)
+    return Text(
+        re.sub(r" → (\w+) ", r" →\n\1\n", in_words(metric))
+        .replace("matching ", "matching\n")
+        .replace(" neighbour ", "\nneighbour\n")
+        + unit
+    )
 
 
-def _first_line(error: Any) -> str:
-    return (str(error).strip().splitlines() or [""])[0]
-
-
-def _empty_table() -> Table:
+def empty_table() -> Table:
+    """Return a table in the style of all tables here."""
     return Table(
         box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="bold", caption_justify="left"
     )

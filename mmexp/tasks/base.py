@@ -131,9 +131,10 @@ class Task(L.LightningModule):
     test_step = validation_step
 
     def _tensors(self, views: StepViews) -> dict[str, Tensor]:
-        """Return the rows that whole-set metrics need: unit vectors by modality, what heads say, and what is right."""
+        """Return the rows that whole-set metrics need: vectors by modality, what heads say, and what is right."""
         known = ("index", "concept", "label", "targets", "number")
         rows = {key: views.batch[key] for key in known if key in views.batch}
+        rows |= {f"pooled/{name}": encoded.pooled for name, encoded in views.encoded().items()}
         if embedding := self.first_with("embed"):
             rows |= {f"vector/{name}": vector for name, vector in embedding.embed(views.encoded()).items()}
         for objective in self.objectives.values():

@@ -5,6 +5,7 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
+from mmexp.tasks.neighbours import neighbour_metrics
 from mmexp.tasks.retrieval import retrieval_metrics
 
 
@@ -35,7 +36,8 @@ class Gathered:
         """Return the flat numbers of this evaluation set, without its name in front."""
         numbers = {name: total / self.rows for name, total in self.sums.items()}
         whole = self.stacked()
-        vectors = {name.removeprefix("vector/"): t for name, t in whole.items() if name.startswith("vector/")}
+        vectors, pooled = (_below(whole, part) for part in ("vector/", "pooled/"))
+        numbers |= neighbour_metrics(pooled, whole["concept"], whole["label"])
         if len(vectors) > 1:
             numbers |= retrieval_metrics(vectors, whole["concept"])
         if "logits" in whole:
@@ -45,6 +47,10 @@ class Gathered:
         if "estimates" in whole:
             numbers |= regression_metrics(whole["estimates"], whole["number"])
         return numbers
+
+
+def _below(whole: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {name.removeprefix(part): tensor for name, tensor in whole.items() if name.startswith(part)}
 
 
 def classification_metrics(logits: Tensor, label: Tensor) -> dict[str, float]:

@@ -126,6 +126,25 @@ def test_classify_agrees_with_cross_entropy_and_skips_rows_without_label(model):
     assert objective(views_of(model, batch)).losses["classify"].item() == 0
 
 
+def test_distillation_agrees_with_open_clip_but_for_the_teachers_entropy(model):
+    from open_clip.loss import DistillClipLoss
+
+    objective = Distill(model.shape(teacher_dims={"image": 5, "text": 5}), embedding=0.0, temperature=0.1)
+    student, teacher = [[F.normalize(torch.randn(6, 5), dim=-1) for _ in range(2)] for _ in range(2)]
+    for tensor in student:
+        tensor.requires_grad_()
+    _, theirs = DistillClipLoss()(*student, torch.tensor(10.0), *teacher, torch.tensor(10.0))
+    ours = (
+        objective._divergence(student[0], teacher[0], student[1], teacher[1])
+        + objective._divergence(student[1], teacher[1], student[0], teacher[0])
+    ) / 2
+    logits = 10 * teacher[0] @ teacher[1].T
+    entropy = sum(-(each.softmax(-1) * each.log_softmax(-1)).sum(-1).mean() for each in (logits, logits.T)) / 2
+    torch.testing.assert_close(ours + entropy, theirs, rtol=0, atol=1e-6)
+    grads = [torch.autograd.grad(loss, student) for loss in (ours, theirs)]
+    torch.testing.assert_close(*grads, rtol=0, atol=1e-6)
+
+
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(model):
     objective = Distill(model.shape(teacher_dims={"image": 5, "text": 5}))
     batch = batch_of()

@@ -21,7 +21,8 @@ from mmexp.augmentations.colour import Colour
 from mmexp.data.loading import Loading, PreparedSamples, Variation
 from mmexp.runs.gallery import make_gallery
 from mmexp.runs.report import Answer, Attention, Confusion, Gallery, Query, Retrieved, Version, write_report
-from mmexp.runs.table import closing_table, read_numbers, sweep_table
+from mmexp.runs.sweep_table import sweep_table
+from mmexp.runs.table import closing_table, read_numbers
 from mmexp.types import DataSource
 
 WAYS = ("text_to_image", "image_to_text")

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmexp.tasks.evaluation import multilabel_metrics, regression_metrics
+from mmexp.tasks.neighbours import neighbour_accuracy, neighbour_metrics
 
 
 def average_precision(score: torch.Tensor, right: torch.Tensor) -> float:
@@ -40,3 +41,22 @@ def test_one_class_alone_and_nothing_known():
     assert multilabel_metrics(logits, targets) == pytest.approx({"mean_average_precision": 1.0, "f1_macro": 2 / 3})
     assert multilabel_metrics(logits, torch.full((3, 1), torch.nan)) == {}
     assert regression_metrics(torch.ones(3), torch.tensor([1.0, torch.nan, torch.nan])) == {}
+
+
+def test_the_nearest_row_of_another_concept_tells_the_label():
+    angle = torch.tensor([0.0, 0.01, 0.2, 1.0, 1.1, 2.0])
+    pooled = torch.stack([angle.cos(), angle.sin()], 1) * torch.tensor([[1.0], [9.0], [2.0], [1.0], [1.0], [1.0]])
+    concept, label = torch.tensor([0, 0, 1, 2, 3, 4]), torch.tensor([0, 0, 0, 1, 0, -1])
+    # Rows 0 and 1 find 2, and 2 finds 1; 3 and 4 find each other, of another label; row 5 has none.
+    assert neighbour_metrics({"image": pooled}, concept, label) == {"image_neighbour_accuracy": pytest.approx(3 / 5)}
+    assert neighbour_metrics({"image": pooled}, concept, torch.full((6,), -1)) == {}
+
+
+def test_neighbours_agree_with_scikit_learn():
+    from sklearn.model_selection import LeaveOneOut, cross_val_score
+    from sklearn.neighbors import KNeighborsClassifier
+
+    pooled, label = torch.randn(60, 8, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
+    nearest = KNeighborsClassifier(1, metric="cosine")
+    theirs = cross_val_score(nearest, pooled.numpy(), label.numpy(), cv=LeaveOneOut()).mean()
+    assert neighbour_accuracy(pooled, torch.arange(60), label) == pytest.approx(theirs)

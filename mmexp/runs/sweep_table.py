@@ -1,0 +1,130 @@
+"""The tables that close a sweep in the terminal: a row a run, and a row for what differs in its seed alone."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from mmexp.runs.seeds import Interval, over_seeds
+from mmexp.runs.table import empty_table, falls, heading, read_numbers, shown, telling
+
+_STATUS = {"completed": "green", "failed": "red", "interrupted": "yellow", "running": "cyan"}
+
+
+def sweep_table(rows: list[dict]) -> Table:
+    """Return the table that ends a sweep, a row a run.
+
+    A row has `number`, `status`, `choices` (from group or key to what was chosen) and `overrides`, and where
+    the run got that far `metrics` (flat), `seconds` (else `wall_seconds`) and `error`. Of the choices only those that
+    differ between the runs are shown.
+    """
+    choices = _differing([_choices(row) for row in rows])
+    metrics = _main_metrics([row.get("metrics") or {} for row in rows])
+    table = empty_table()
+    table.add_column("#", justify="right", style="dim", no_wrap=True)
+    for name in (*choices, "status"):
+        table.add_column(Text(name.replace("/", "\n")), overflow="fold", no_wrap=name == "status")
+    for name in metrics:
+        table.add_column(_metric_heading(name), justify="right", no_wrap=True)
+    table.add_column("seconds", justify="right", no_wrap=True)
+    # An error needs the whole width, so it stands below the rows and not in a column.
+    errors = [f"{row.get('number', '')}: {_first_line(row['error'])}" for row in rows if row.get("error")]
+    table.caption = Text("\n".join(errors), style="red") if errors else None
+    best = {name: _best(name, rows) for name in metrics}
+    for row in rows:
+        table.add_row(*_sweep_cells(row, choices, best))
+    return table
+
+
+def seeds_table(rows: list[dict]) -> Table | None:
+    """Return the means over seeds with their 95 % intervals, a row for each set of other choices; None for single seeds."""
+    finished = [row for row in rows if row.get("metrics")]
+    groups = over_seeds(finished, [{k: _choice(v) for k, v in _choices(row).items()} for row in finished])
+    if all(group["runs"] < 2 for group in groups):
+        return None
+    choices, metrics = (
+        _differing([group["choices"] for group in groups]),
+        _main_metrics([r["metrics"] for r in finished]),
+    )
+    table = empty_table()
+    for name in (*choices, "seeds"):
+        table.add_column(Text(name.replace("/", "\n")), overflow="fold", no_wrap=name == "seeds")
+    for name in metrics:
+        table.add_column(_metric_heading(name), justify="right", no_wrap=True)
+    means = [{"metrics": {name: one.mean for name, one in group["metrics"].items()}} for group in groups]
+    best = {name: _best(name, means) for name in metrics}
+    for group in groups:
+        cells = [_interval(name, group["metrics"].get(name), best[name]) for name in metrics]
+        table.add_row(*(Text(group["choices"].get(name, "–")) for name in choices), str(group["runs"]), *cells)
+    table.caption = Text("mean ± half of the 95 % interval over seeds", style="dim")
+    return table
+
+
+def _interval(name: str, one: Interval | None, best: float | None) -> Text:
+    if one is None:
+        return Text("–")
+    half = "" if one.half is None else f" ± {shown(name, one.half, unit=False)}"
+    return Text(shown(name, one.mean, unit=False) + half, style="bold" if one.mean == best else "")
+
+
+def _metric_heading(name: str) -> Text:
+    split, _, metric = name.rpartition("/")
+    return Text(f"{split}\n").append(heading(metric))
+
+
+def _sweep_cells(row: dict, choices: Sequence[str], best: dict[str, float | None]) -> Iterable[Text]:
+    """Return the cells of one run; the best value of every metric is bold."""
+    status, seconds, values = (
+        str(row.get("status", "")),
+        row.get("seconds", row.get("wall_seconds")),
+        row.get("metrics") or {},
+    )
+    yield Text(str(row.get("number", "")))
+    yield from (Text(_choice(_choices(row).get(name))) for name in choices)
+    yield Text(status, style=_STATUS.get(status, ""))
+    for name, top in best.items():
+        value = values.get(name)
+        yield Text(shown(name, value, unit=False), style="bold" if value is not None and value == top else "")
+    yield Text("–" if seconds is None else f"{seconds:,.0f}")
+
+
+def _main_metrics(runs: list[dict[str, float]], most: int = 4) -> list[str]:
+    """Return the names of the metrics by which to compare `runs`, of the most telling split that has any."""
+    numbers = read_numbers({name: value for run in runs for name, value in run.items()})
+    split = numbers[0].split if numbers else ""
+    brief = [m for m in telling({n.metric for n in numbers if n.split == split}) if not m.endswith("_r1")]
+    # What every encoder can be asked, where some runs learned no common space.
+    alike = sorted({n.metric for n in numbers if n.split == split and n.metric.endswith("neighbour_accuracy")})
+    if any(run and f"{split}/{brief[0]}" not in run for run in runs):
+        brief = [*brief[:2], *(m for m in alike if m not in brief[:2]), *(m for m in brief[2:] if m not in alike)]
+    return [f"{split}/{metric}" if split else metric for metric in brief[:most]]
+
+
+def _best(name: str, rows: list[dict]) -> float | None:
+    """Return the best value that any run reached, None where there is nothing to compare."""
+    values = [v for row in rows if (v := (row.get("metrics") or {}).get(name)) is not None and math.isfinite(v)]
+    if len(values) < 2:
+        return None
+    return min(values) if falls(name) else max(values)
+
+
+def _choices(row: dict) -> dict[str, Any]:
+    """Return what was chosen for a run, and what else its overrides set, such as the seed."""
+    pairs = (str(override).lstrip("+").partition("=") for override in row.get("overrides") or [])
+    return {name: value for name, _, value in pairs} | (row.get("choices") or {})
+
+
+def _differing(choices: list[dict[str, Any]]) -> list[str]:
+    """Return the keys whose value is not the same in every run."""
+    names = dict.fromkeys(name for one in choices for name in one)
+    return [name for name in names if len({_choice(one.get(name)) for one in choices}) > 1]
+
+
+def _choice(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, (list, tuple)) else "–" if value is None else str(value)
+
+
+def _first_line(error: Any) -> str:
+    return (str(error).strip().splitlines() or [""])[0]

@@ -1,0 +1,31 @@
+"""What an encoder knows without any head: whether rows that look alike to it have the same label."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_ROWS_AT_ONCE = 1024
+
+
+def neighbour_accuracy(pooled: Tensor, concept: Tensor, label: Tensor) -> float:
+    """Return the share of labelled rows whose nearest labelled row, by cosine, has the same label.
+
+    `pooled (N, D)`, `concept`, `label (N,)`, -1 for none. Rows of the query's own concept are no candidates: a second
+    picture of one thing would make it easy. The one nearest neighbour of Wu et al. (arXiv:1805.01978), each row against
+    all others of the set.
+    """
+    labelled = label >= 0
+    vectors, concept, label = F.normalize(pooled[labelled].float(), dim=-1), concept[labelled], label[labelled]
+    right = 0
+    for rows in torch.arange(len(vectors)).split(_ROWS_AT_ONCE):
+        own = concept[rows, None] == concept[None]
+        nearest = (vectors[rows] @ vectors.T).masked_fill(own, -torch.inf).argmax(1)
+        right += int((label[nearest] == label[rows]).sum())
+    return right / len(label)
+
+
+def neighbour_metrics(pooled: dict[str, Tensor], concept: Tensor, label: Tensor) -> dict[str, float]:
+    """Return `<modality>_neighbour_accuracy` of every encoder; nothing where fewer than two concepts have a label."""
+    if len(concept[label >= 0].unique()) < 2:
+        return {}
+    return {f"{name}_neighbour_accuracy": neighbour_accuracy(tensor, concept, label) for name, tensor in pooled.items()}
