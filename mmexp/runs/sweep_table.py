@@ -18,13 +18,14 @@ def sweep_table(rows: list[dict]) -> Table:
 
     A row has `number`, `status`, `choices` (from group or key to what was chosen) and `overrides`, and where
     the run got that far `metrics` (flat), `seconds` (else `wall_seconds`) and `error`. Of the choices only those that
-    differ between the runs are shown.
+    differ between the runs are shown, and the status only where not all went well.
     """
     choices = _differing([_choices(row) for row in rows])
+    told = ["status"] if any(row.get("status") != "completed" for row in rows) else []
     metrics = _main_metrics([row.get("metrics") or {} for row in rows])
     table = empty_table()
     table.add_column("#", justify="right", style="dim", no_wrap=True)
-    for name in (*choices, "status"):
+    for name in (*choices, *told):
         table.add_column(Text(name.replace("/", "\n")), overflow="fold", no_wrap=name == "status")
     for name in metrics:
         table.add_column(_metric_heading(name), justify="right", no_wrap=True)
@@ -34,7 +35,7 @@ def sweep_table(rows: list[dict]) -> Table:
     table.caption = Text("\n".join(errors), style="red") if errors else None
     best = {name: _best(name, rows) for name in metrics}
     for row in rows:
-        table.add_row(*_sweep_cells(row, choices, best))
+        table.add_row(*_sweep_cells(row, choices, told, best))
     return table
 
 
@@ -44,10 +45,8 @@ def seeds_table(rows: list[dict]) -> Table | None:
     groups = over_seeds(finished, [{k: _choice(v) for k, v in _choices(row).items()} for row in finished])
     if all(group["runs"] < 2 for group in groups):
         return None
-    choices, metrics = (
-        _differing([group["choices"] for group in groups]),
-        _main_metrics([r["metrics"] for r in finished]),
-    )
+    choices = _differing([group["choices"] for group in groups])
+    metrics = _main_metrics([row["metrics"] for row in finished])
     table = empty_table()
     for name in (*choices, "seeds"):
         table.add_column(Text(name.replace("/", "\n")), overflow="fold", no_wrap=name == "seeds")
@@ -74,16 +73,14 @@ def _metric_heading(name: str) -> Text:
     return Text(f"{split}\n").append(heading(metric))
 
 
-def _sweep_cells(row: dict, choices: Sequence[str], best: dict[str, float | None]) -> Iterable[Text]:
+def _sweep_cells(
+    row: dict, choices: Sequence[str], told: Sequence[str], best: dict[str, float | None]
+) -> Iterable[Text]:
     """Return the cells of one run; the best value of every metric is bold."""
-    status, seconds, values = (
-        str(row.get("status", "")),
-        row.get("seconds", row.get("wall_seconds")),
-        row.get("metrics") or {},
-    )
+    seconds, values = row.get("seconds", row.get("wall_seconds")), row.get("metrics") or {}
     yield Text(str(row.get("number", "")))
     yield from (Text(_choice(_choices(row).get(name))) for name in choices)
-    yield Text(status, style=_STATUS.get(status, ""))
+    yield from (Text(str(row.get(name, "")), style=_STATUS.get(row.get(name, ""), "")) for name in told)
     for name, top in best.items():
         value = values.get(name)
         yield Text(shown(name, value, unit=False), style="bold" if value is not None and value == top else "")
@@ -123,6 +120,8 @@ def _differing(choices: list[dict[str, Any]]) -> list[str]:
 
 
 def _choice(value: Any) -> str:
+    if isinstance(value, str) and value.startswith("["):  # a list as it was written on the command line
+        value = value.strip("[]").replace(" ", "").split(",")
     return "+".join(map(str, value)) if isinstance(value, (list, tuple)) else "–" if value is None else str(value)
 
 
