@@ -68,7 +68,8 @@ def _is_complaint(error: Exception) -> bool:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    return isinstance(error, HydraException | OmegaConfBaseException)
+    # The one thing that Hydra says about its own flags, and says as any error.
+    return isinstance(error, HydraException | OmegaConfBaseException) or str(error).startswith("Only one of --run")
 
 
 def explained(error: Exception, overrides: Sequence[str]) -> RequestError:

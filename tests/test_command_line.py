@@ -26,6 +26,7 @@ WRONG = [
     (["train", "fusion=xatn"], "'xatn' is not a choice of fusion. Did you mean 'xattn'?"),
     (["train", "encoder/image=vitt"], "'vitt' is not a choice of encoder/image. Did you mean 'vit'?"),
     (["train", "fuson=xattn"], "'fuson' is no key or group of a run. Did you mean 'fusion'?"),
+    (["train", "--cfg", "job", "-m", "fusion=none,xattn"], "Only one of --run, --multirun, --cfg"),
     (["train", "fusion.heds=3"], "fusion has no key 'heds'. Did you mean 'heads'?"),
     (
         ["train", "+fusion.heds=3"],
