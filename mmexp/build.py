@@ -130,7 +130,17 @@ def check_data(config: Config, built: Model, num_classes: int) -> None:
         if "pairs" in needs and len(built.encoders) < 2:
             have = next(iter(built.encoders))
             raise RequestError(f"objective '{name}' needs two modalities, and there is only {have}. See data.columns.")
-        wrong = needs - {"pooled", "tokens", "fused", "labels", "concepts", "pairs", "teacher", *built.encoders}
+        if (
+            "visible" in needs
+            and "image" in built.encoders
+            and not getattr(built.encoders["image"], "sees_parts", False)
+        ):
+            raise RequestError(
+                f"objective '{name}' encodes visible patches alone, and this picture encoder cannot leave any out. "
+                "Choose encoder/image=vit or another vision transformer, or objective=masked, which takes any encoder."
+            )
+        known = {"pooled", "tokens", "fused", "fused_tokens", "visible", "labels", "concepts", "pairs", "teacher"}
+        wrong = needs - {*known, *built.encoders}
         if wrong:
             raise RequestError(
                 f"objective '{name}' wants '{wrong.pop()}', which this model does not have: {', '.join(built.encoders)}."

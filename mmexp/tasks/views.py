@@ -50,9 +50,9 @@ class StepViews:
         """Return the fusion of the clean view."""
         return self._fused
 
-    def encode(self, modality: str, prepared: Prepared) -> Encoded:
-        """Encode a changed input of one modality."""
-        return self.model.encode_one(modality, prepared)
+    def encode(self, modality: str, prepared: Prepared, keep: Tensor | None = None) -> Encoded:
+        """Encode a changed input of one modality, or only the tokens `keep (B, K)` of it."""
+        return self.model.encode_one(modality, prepared, keep)
 
     def fuse(self, encoded: dict[str, Encoded]) -> Encoded:
         """Fuse other pairs than the batch's own."""

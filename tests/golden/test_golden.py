@@ -5,6 +5,7 @@ python tests/golden/test_golden.py     # writes the curves anew, after a change 
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -18,7 +19,9 @@ from mmexp.model import Model
 from mmexp.objectives.bag_of_words import BagOfWords
 from mmexp.objectives.classify import Classify
 from mmexp.objectives.contrastive import Contrastive
+from mmexp.objectives.cross_masked import CrossMasked
 from mmexp.objectives.distill import Distill
+from mmexp.objectives.mae import Mae
 from mmexp.objectives.margin import Margin
 from mmexp.objectives.masked import Masked
 from mmexp.objectives.matching import Matching
@@ -40,6 +43,10 @@ OBJECTIVES = {
     "triplet": Triplet,
     "margin": Margin,
     "supcon": SupCon,
+    "mae": partial(Mae, dim=12),
+    "cross_masked": CrossMasked,
+    "masked_in_spans_and_blocks": partial(Masked, word_masks="spans", patch_masks="blocks"),
+    "masked_adaptively": partial(Masked, words={"from": 0.2, "to": 0.8, "end": 0.2}, adaptive=True),
 }
 
 
