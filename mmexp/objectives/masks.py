@@ -47,13 +47,19 @@ def span_lengths(chance: Tensor, stop: float = 0.2, longest: int = 10) -> Tensor
 def spans(among: Tensor, ratio: Ratio, generator: torch.Generator, weight: Tensor | None = None) -> Tensor:
     """Return which (B, N) are hidden in spans until the budget is spent; the last one is cut (SpanBERT, arXiv:1907.10529).
 
-    Each place is drawn once as a start, heavy ones sooner, so that the budget is always reached.
+    No place is drawn twice as a start; heavy ones are drawn sooner.
     """
-    start = random_order(among, generator, weight)[..., None]
-    length = span_lengths(torch.rand(among.shape, generator=generator)).to(among.device)[..., None]
+    count = budget(among, ratio, generator)
+    start = random_order(among, generator, weight)[:, : regions(count), None]
+    length = span_lengths(torch.rand(start.shape, generator=generator)).to(among.device)
     place = torch.arange(among.shape[1], device=among.device)
     covered = (start <= place) & (place < start + length) & among[:, None]
-    return first_covered(covered, budget(among, ratio, generator))
+    return first_covered(covered, count)
+
+
+def regions(count: Tensor | int) -> int:
+    """Return how many regions are enough to cover `count (B, 1)` places, each of them being around another place."""
+    return max(1, int(torch.as_tensor(count).max()))
 
 
 def first_covered(covered: Tensor, count: Tensor | int) -> Tensor:
@@ -84,12 +90,12 @@ def blocks(
     """Return which (B, cells) are hidden in rectangles, as many as the ratio says; the last one is cut (BEiT, arXiv:2106.08254).
 
     As in its algorithm 1 the area goes from 16 of 196 cells to all that are to be hidden, height / width from 0.3 to 1 / 0.3.
-    Each rectangle lies around a cell not yet drawn, so that no more of them are needed than there are cells.
+    Each rectangle lies around another cell; heavy ones are drawn sooner.
     """
     (rows, columns), cells = grid, every.shape[1]
-    centre = random_order(every, generator, weight)
-    draw = torch.rand(2, *every.shape, generator=generator).to(every.device)
     least, most = 16 / 196 * cells, cells_to_hide(ratio, cells)
+    centre = random_order(every, generator, weight)[:, : regions(most)]
+    draw = torch.rand(2, *centre.shape, generator=generator).to(every.device)
     area = least + draw[0] * (most - least) * (most > least)
     aspect = torch.exp((2 * draw[1] - 1) * log(0.3))
     inside = _stretch(centre // columns, (area * aspect).sqrt(), rows)[..., None]

@@ -7,8 +7,9 @@ import torch
 from stand_ins import TinyImage, TinyText, batch_of, views_of
 from torch import nn
 
+from mmexp.build import check_data
 from mmexp.encoders.timm_image import TimmImage
-from mmexp.fusion.concat import ConcatFusion
+from mmexp.errors import RequestError
 from mmexp.fusion.none import NoFusion
 from mmexp.fusion.xattn import CrossAttentionFusion
 from mmexp.model import Model
@@ -278,11 +279,11 @@ def test_a_ratio_follows_the_fall_of_the_loss():
     assert running.ratio(grows, views) == pytest.approx(0.2)
     running.learn(torch.tensor([0]), torch.tensor([4.0]), alone)
     assert running.ratio(grows, views) == pytest.approx(0.2)
-    for _ in range(2000):
+    for _ in range(900):
         running.learn(torch.tensor([0]), torch.tensor([3.0]), alone)
     # A quarter is gone, half of what takes the curriculum to its end.
     assert running.ratio(grows, views) == pytest.approx(0.4, abs=1e-3)
-    for _ in range(2000):
+    for _ in range(900):
         running.learn(torch.tensor([0]), torch.tensor([1.0]), alone)
     assert running.ratio(grows, views) == pytest.approx(0.6)
 
@@ -334,5 +335,14 @@ def test_a_word_loss_counts_the_hidden_words_alone():
     assert mean(torch.zeros(0)) == 0
 
 
-def test_a_fusion_of_pooled_encodings_keeps_no_tokens():
-    assert not hasattr(ConcatFusion, "keeps_tokens") and CrossAttentionFusion.keeps_tokens
+def test_an_encoder_that_sees_pictures_whole_is_refused():
+    model, objective = model_of(), {"objective": {"mae": {"_target_": "mmexp.objectives.mae.Mae"}}}
+    check_data(objective, model, 0)
+    model.encoders["image"].sees_parts = False
+    with pytest.raises(RequestError, match=r"Choose encoder/image=vit .* or objective=masked"):
+        check_data(objective, model, 0)
+
+
+def test_a_decoder_that_does_not_divide_is_refused():
+    with pytest.raises(RequestError, match="dim=10 must divide into heads=3"):
+        Mae(model_of().shape(), dim=10)
