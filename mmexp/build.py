@@ -146,11 +146,27 @@ def check_data(config: Config, built: Model, supervision: Supervision) -> None:
         if "pairs" in needs and len(built.encoders) < 2:
             have = next(iter(built.encoders))
             raise RequestError(f"objective '{name}' needs two modalities, and there is only {have}. See data.columns.")
-        known = {"pooled", "tokens", "fused", "concepts", "pairs", "teacher", "clean", "strong", *LACKING}
-        wrong = needs - known - set(built.encoders)
+        known = {
+            "pooled",
+            "tokens",
+            "fused",
+            "fused_tokens",
+            "visible",
+            "concepts",
+            "pairs",
+            "teacher",
+            "clean",
+            "strong",
+        }
+        wrong = needs - known - set(LACKING) - set(built.encoders)
         if wrong:
             raise RequestError(
                 f"objective '{name}' wants '{wrong.pop()}', which this model does not have: {', '.join(built.encoders)}."
+            )
+        if "visible" in needs and not getattr(built.encoders["image"], "sees_parts", False):
+            raise RequestError(
+                f"objective '{name}' encodes visible patches alone, and this picture encoder cannot leave any out. "
+                "Choose encoder/image=vit or another vision transformer, or objective=masked, which takes any encoder."
             )
 
 

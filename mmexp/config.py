@@ -119,6 +119,11 @@ def _check_combination(config: Mapping[str, Any], nodes: Mapping[str, Node]) -> 
                 f"objective '{name}' needs a fused output, but this fusion has none. "
                 f"Choose fusion=concat or fusion=xattn, or leave '{name}' out: {_without(needs, name)}."
             )
+        if "fused_tokens" in wanted and not fusion.accepts.constants.get("keeps_tokens", False):
+            raise RequestError(
+                f"objective '{name}' predicts from the fused tokens of each modality, and this fusion does not keep them. "
+                f"Choose fusion=xattn, or leave '{name}' out: {_without(needs, name)}."
+            )
         if "teacher" in wanted and not config.get("teacher"):
             raise RequestError(f"objective '{name}' needs a teacher. Add task=distill teacher=RUN_DIRECTORY.")
     if fuses and not any("fused" in wanted for wanted in needs.values()):

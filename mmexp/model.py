@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from mmexp.types import Batch, Encoded, ModelShape, Prepared, Supervision
 
@@ -20,9 +20,10 @@ class Model(nn.Module):
         """Return the `Encoded` of every modality that the batch holds."""
         return {name: encoder(batch[name]) for name, encoder in self.encoders.items() if name in batch}
 
-    def encode_one(self, modality: str, prepared: Prepared) -> Encoded:
-        """Encode one modality's prepared input."""
-        return self.encoders[modality](prepared)
+    def encode_one(self, modality: str, prepared: Prepared, keep: Tensor | None = None) -> Encoded:
+        """Encode one modality's prepared input, or only the tokens `keep (B, K)` of it."""
+        encoder = self.encoders[modality]
+        return encoder(prepared) if keep is None else encoder.encode_visible(prepared, keep)
 
     def fuse(self, encoded: dict[str, Encoded]) -> Encoded:
         """Return the fused encoding: `tokens (B, N, D)`, `pooled (B, D)`."""
@@ -42,6 +43,7 @@ class Model(nn.Module):
             fused_dim=self.fusion.dim,
             vocab_size=getattr(text, "vocab_size", None),
             mask_token_id=getattr(text, "mask_token_id", None),
+            word_edges=getattr(text, "word_edges", None),
             image_size=getattr(image, "image_size", None),
             grid=getattr(image, "grid", None),
             num_classes=num_classes,

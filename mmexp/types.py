@@ -35,15 +35,23 @@ Shown = dict[str, Tensor]
 
 @dataclass
 class Encoded:
-    """What an encoder or a fusion gives: `tokens (B, N, D)`, `pooled (B, D)`, `mask (B, N)` true where a token is real."""
+    """What an encoder or a fusion gives: `tokens (B, N, D)`, `pooled (B, D)`, `mask (B, N)` true where a token is real.
+
+    A fusion that `keeps_tokens` says in `parts` which of its tokens are those of which modality.
+    """
 
     tokens: Tensor
     pooled: Tensor
     mask: Tensor
+    parts: Mapping[str, slice] = field(default_factory=dict)
 
     def __getitem__(self, rows: Tensor) -> "Encoded":
         """Return the chosen rows, for example the hard negatives of a batch."""
-        return Encoded(self.tokens[rows], self.pooled[rows], self.mask[rows])
+        return Encoded(self.tokens[rows], self.pooled[rows], self.mask[rows], self.parts)
+
+    def tokens_of(self, modality: str) -> Tensor:
+        """Return one modality's tokens (B, N, D) out of a fusion's."""
+        return self.tokens[:, self.parts[modality]]
 
 
 class Samples(Protocol):
@@ -113,7 +121,10 @@ class Encoder(Protocol):
         ...
 
     def __call__(self, prepared: Prepared) -> Encoded:
-        """Encode a prepared batch."""
+        """Encode a prepared batch.
+
+        An encoder whose `sees_parts` is true also has `encode_visible(prepared, keep (B, K))`, which encodes those tokens alone.
+        """
         ...
 
 
@@ -136,12 +147,14 @@ class ModelShape:
     """The sizes that a head needs: `dims` of each modality's encoding, of the fused one, and what there is to predict.
 
     `supervision` is empty for a restored head: what it took from there is among its weights.
+    `word_edges (2, V)` says of each token id whether it begins a word, and whether it ends one; None where that is unknown.
     """
 
     dims: Mapping[str, int]
     fused_dim: int | None
     vocab_size: int | None = None
     mask_token_id: int | None = None
+    word_edges: Tensor | None = None
     image_size: int | None = None
     grid: tuple[int, int] | None = None
     num_classes: int = 0
@@ -173,8 +186,8 @@ class Views(Protocol):
         """Return the encoding of every modality, of its strongly augmented input where the batch has one."""
         ...
 
-    def encode(self, modality: str, prepared: Prepared) -> Encoded:
-        """Encode a changed (masked) input of one modality."""
+    def encode(self, modality: str, prepared: Prepared, keep: Tensor | None = None) -> Encoded:
+        """Encode a changed (masked) input of one modality, or only the tokens `keep (B, K)` of it."""
         ...
 
     def fuse(self, encoded: dict[str, Encoded]) -> Encoded:

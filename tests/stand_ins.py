@@ -13,6 +13,7 @@ from mmexp.types import Encoded, Prepared
 
 class TinyImage(nn.Module):
     modality = "image"
+    sees_parts = True
     adapter_targets = r"patch|mix"
 
     def __init__(self, dim: int = 16, image_size: int = 8):
@@ -33,6 +34,11 @@ class TinyImage(nn.Module):
         half = self.image_size // 2
         cells = pixels.unfold(2, half, half).unfold(3, half, half).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
         tokens = self.patch(cells)
+        return Encoded(tokens, self.mix(tokens.mean(1)), torch.ones(tokens.shape[:2], dtype=torch.bool))
+
+    def encode_visible(self, prepared: Prepared, keep: Tensor) -> Encoded:
+        whole = self(prepared)
+        tokens = whole.tokens.gather(1, keep[..., None].expand(-1, -1, self.dim))
         return Encoded(tokens, self.mix(tokens.mean(1)), torch.ones(tokens.shape[:2], dtype=torch.bool))
 
 

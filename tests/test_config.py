@@ -118,6 +118,10 @@ NO_FUSION = {"_target_": "mmexp.fusion.none.NoFusion"}
         ({"fusion": NO_FUSION}, "objective 'matching' needs a fused output"),
         ({"objective": {"contrastive": OBJECTIVES["contrastive"]}}, "Choose fusion=none, or add one that does"),
         ({"objective": {"classify": OBJECTIVES["classify"]}, "fusion": NO_FUSION}, "'classify' needs a fused output"),
+        (
+            {"objective": {"cross_masked": {"_target_": "mmexp.objectives.cross_masked.CrossMasked", "weight": 1.0}}},
+            "this fusion does not keep them. Choose fusion=xattn",
+        ),
         ({"objective": {}}, "nothing to learn"),
         ({"objective": {"distill": OBJECTIVES["distill"]}, "fusion": NO_FUSION}, "objective 'distill' needs a teacher"),
         (

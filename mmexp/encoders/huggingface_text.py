@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmexp.attention import fast_attention, masked_mean
 from mmexp.encoders.names import first_line
-from mmexp.encoders.tokens import pad
+from mmexp.encoders.tokens import pad, word_edges
 from mmexp.encoders.unused import retire_unused
 from mmexp.errors import RequestError
 from mmexp.types import Encoded, PositiveInt, Prepared
@@ -42,6 +42,11 @@ class HuggingFaceText(nn.Module):
         self.mask_token_id = _mark(self.tokenizer, "mask", "unk", "eos")
         blank = torch.full((1, 2), self.mask_token_id)
         self.dim = retire_unused(self, {"ids": blank, "mask": torch.ones_like(blank).bool()}).pooled.shape[-1]
+
+    @property
+    def word_edges(self) -> Tensor | None:
+        """Whether each id begins a word, and whether it ends one (2, V); None where the tokenizer does not tell."""
+        return word_edges(self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer))), self.vocab_size)
 
     def prepare(self, values: Sequence[Any]) -> Prepared:
         """Return `ids (B, N)` and `mask (B, N)`; the tokenizer's own marks stay where a caption is cut."""

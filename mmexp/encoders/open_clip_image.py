@@ -29,6 +29,8 @@ class OpenClipImage(PictureEncoder):
         self.kind = {"TimmModel": "timm", "ModifiedResNet": "resnet"}.get(type(visual).__name__, "vit")
         self.model = visual.trunk if self.kind == "timm" else visual
         self.adapter_targets = self._targets()
+        own = {"vit": getattr(visual, "attn_pool", None) is None, "timm": timm_features.sees_parts(self.model)}
+        self.sees_parts = own.get(self.kind, False)
         self.own_head = self.kind == "timm" and self._head_fits()
         self.settle()
 
@@ -47,13 +49,18 @@ class OpenClipImage(PictureEncoder):
         self.model.train()
         return fits
 
-    def features(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def features(self, pixels: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return patch tokens or map cells (B, N, D), and the tower's pooling or their mean (B, D)."""
         if self.kind == "vit":
-            pooled, tokens = self.model._pool(self.model.transformer(self.model._embeds(pixels)))
+            embedded = self.model._embeds(pixels)
+            embedded = embedded if keep is None else timm_features.pick(embedded, keep, prefix=1)
+            pooled, tokens = self.model._pool(self.model.transformer(embedded))
             return tokens, pooled if pooled.ndim == 2 else tokens.mean(1)
         if self.kind == "timm":
-            features = self.model.forward_features(pixels)
+            if keep is None:
+                features = self.model.forward_features(pixels)
+            else:
+                features = timm_features.visible_features(self.model, pixels, keep)
             tokens = timm_features.as_tokens(self.model, features)
             return tokens, self.model.forward_head(features, pre_logits=True) if self.own_head else tokens.mean(1)
         for part in (self.model.stem, self.model.layer1, self.model.layer2, self.model.layer3, self.model.layer4):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmexp.attention import fast_attention, masked_mean
 from mmexp.encoders.open_clip_towers import tower
+from mmexp.encoders.tokens import word_edges
 from mmexp.encoders.unused import retire_unused
 from mmexp.types import Encoded, Prepared
 
@@ -43,6 +44,14 @@ class OpenClipText(nn.Module):
         )
         blank = torch.zeros(1, 2 if self.trims else self.context, dtype=torch.long)
         self.dim = retire_unused(self, {"ids": blank, "mask": torch.ones_like(blank).bool()}).pooled.shape[-1]
+
+    @property
+    def word_edges(self) -> Tensor | None:
+        """Whether each id begins a word, and whether it ends one (2, V); None where the tokenizer does not tell."""
+        inner = getattr(self.tokenizer, "tokenizer", None)
+        # CLIP's own tokenizer keeps its pieces in the order of their ids.
+        pieces = inner.convert_ids_to_tokens(range(len(inner))) if inner else list(self.tokenizer.encoder)
+        return word_edges(pieces, self.vocab_size)
 
     def prepare(self, values: Sequence[Any]) -> Prepared:
         """Return `ids (B, N)` and `mask (B, N)`; a caption that is cut keeps its end mark."""

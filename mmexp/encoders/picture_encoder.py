@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmexp.attention import fast_attention
 from mmexp.encoders.pictures import fit, stack
@@ -19,10 +20,12 @@ class PictureEncoder(nn.Module):
     """Subclasses build themselves, define `features`, and call `settle` last.
 
     `image_size` is the side S in pixels, `mean` and `std` are those of pixels from 0 to 1, `grid` says how many rows and
-    columns of tokens there are, in row-major order.
+    columns of tokens there are, in row-major order. One that can leave tokens out sets `sees_parts`, and its `features` takes
+    `keep (B, K)`, the places of those that stay.
     """
 
     modality = "image"
+    sees_parts = False
     scale: Tensor
     shift: Tensor
 
@@ -52,9 +55,25 @@ class PictureEncoder(nn.Module):
 
     def forward(self, prepared: Prepared) -> Encoded:
         """Encode `pixels (B, 3, S, S)`: uint8, or floats from 0 to 1."""
+        return self._encoded(self._normalised(prepared))
+
+    def encode_visible(self, prepared: Prepared, keep: Tensor) -> Encoded:
+        """Encode the patches `keep (B, K)` of `pixels (B, 3, S, S)` alone: `tokens (B, K, D)` in that order.
+
+        The others are blank from the start, since a stem of convolutions sees beyond the edges of a patch.
+        """
+        pixels = self._normalised(prepared)
+        seen = torch.zeros(len(keep), self.grid[0] * self.grid[1], device=keep.device).scatter_(1, keep, 1.0)
+        area = F.interpolate(seen.view(-1, 1, *self.grid), size=pixels.shape[-2:], mode="nearest")
+        return self._encoded(pixels * area, keep)
+
+    def _normalised(self, prepared: Prepared) -> Tensor:
         pixels = prepared["pixels"].to(memory_format=torch.channels_last)
         pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+        return pixels * self.scale - self.shift
+
+    def _encoded(self, pixels: Tensor, *keep: Tensor) -> Encoded:
         dtype = next(self.parameters()).dtype
         with fast_attention(pixels.device, dtype):
-            tokens, pooled = self.features((pixels * self.scale - self.shift).to(dtype))
+            tokens, pooled = self.features(pixels.to(dtype), *keep)
         return Encoded(tokens, pooled, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))

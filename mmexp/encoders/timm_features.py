@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mmexp.encoders.names import dense_convolutions
@@ -17,6 +18,25 @@ def as_tokens(model: Any, features: Tensor) -> Tensor:
     if str(getattr(model, "output_fmt", "NCHW")).endswith("NHWC"):
         return features.flatten(1, 2)
     return features.flatten(2).transpose(1, 2)
+
+
+def sees_parts(model: nn.Module) -> bool:
+    """Say whether `visible_features` does for this model what its own forward does for all patches."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    return getattr(type(model), "forward_features", None) is VisionTransformer.forward_features
+
+
+def visible_features(model: Any, pixels: Tensor, keep: Tensor) -> Tensor:
+    """Return what `forward_features` gives of class tokens and the patches `keep (B, K)` alone: (B, P + K, D)."""
+    tokens = pick(model._pos_embed(model.patch_embed(pixels)), keep, model.num_prefix_tokens)
+    return model.norm(model.blocks(model.norm_pre(tokens)))
+
+
+def pick(tokens: Tensor, keep: Tensor, prefix: int) -> Tensor:
+    """Return the first `prefix` of `tokens (B, P + N, D)` and those at the places `keep (B, K)` after them."""
+    chosen = tokens[:, prefix:].gather(1, keep[..., None].expand(-1, -1, tokens.shape[-1]))
+    return torch.cat([tokens[:, :prefix], chosen], 1)
 
 
 def head_fits(model: Any, features: Tensor) -> bool:

@@ -43,6 +43,7 @@ class TimmImage(PictureEncoder):
         if self.pretrained:
             self.shorter, self.squash = int(size / data["crop_pct"]), data["crop_mode"] == "squash"
         self.adapter_targets = timm_features.adapter_targets(model)
+        self.sees_parts = timm_features.sees_parts(model)
         with torch.no_grad():
             blank = model.eval().forward_features(torch.zeros(1, 3, size, size))
             self.own_head = timm_features.head_fits(model, blank)
@@ -50,9 +51,12 @@ class TimmImage(PictureEncoder):
         model.train().to(memory_format=torch.channels_last)
         self.settle()
 
-    def features(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def features(self, pixels: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return patch tokens or map cells (B, N, D), and the model's own pooling or their mean (B, D)."""
-        features = self.model.forward_features(pixels)
+        if keep is None:
+            features = self.model.forward_features(pixels)
+        else:
+            features = timm_features.visible_features(self.model, pixels, keep)
         tokens = timm_features.as_tokens(self.model, features)
         pooled = self.model.forward_head(features, pre_logits=True) if self.own_head else tokens.mean(1)
         return tokens, pooled

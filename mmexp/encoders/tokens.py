@@ -1,8 +1,9 @@
-"""Rows of token ids as a batch."""
+"""Rows of token ids as a batch, and what the pieces of a vocabulary say of words."""
 
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from mmexp.types import Prepared
 
@@ -15,3 +16,25 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int) -> Prepared:
         ids[i, : len(row)] = torch.tensor(row)
         mask[i, : len(row)] = True
     return {"ids": ids, "mask": mask}
+
+
+# What marks words in the vocabularies of WordPiece, byte-level BPE, SentencePiece and CLIP's BPE.
+_MARKS = ("##", "Ġ", "▁", "</w>")
+_FEWEST = 0.05  # of all pieces; byte-level vocabularies hold a few `##` too, as text
+
+
+def word_edges(pieces: Sequence[str], size: int) -> Tensor | None:
+    """Return (2, size): whether each id begins a word, and whether it ends one; None where no mark tells.
+
+    `pieces` are the vocabulary's, in the order of their ids; ids beyond them are words of their own.
+    """
+    bears = {"</w>": str.endswith}
+    bearing = {mark: torch.tensor([bears.get(mark, str.startswith)(p, mark) for p in pieces]) for mark in _MARKS}
+    mark, marked = max(bearing.items(), key=lambda item: int(item[1].sum()))
+    if marked.sum() < _FEWEST * len(pieces):
+        return None
+    nowhere = torch.zeros_like(marked)
+    begins, ends = {"##": (~marked, nowhere), "</w>": (nowhere, marked)}.get(mark, (marked, nowhere))
+    edges = torch.ones(2, size, dtype=torch.bool)
+    edges[:, : len(pieces)] = torch.stack([begins, ends])[:, :size]
+    return edges

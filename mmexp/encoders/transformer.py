@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmexp.attention import masked_mean, places_of, unpack
 from mmexp.encoders.names import first_line
-from mmexp.encoders.tokens import pad
+from mmexp.encoders.tokens import pad, word_edges
 from mmexp.encoders.transformer_block import Block
 from mmexp.errors import RequestError
 from mmexp.types import Encoded, PositiveInt, Prepared
@@ -50,6 +50,11 @@ class Transformer(nn.Module):
         # Wide against what the blocks add at first: captions that share words start out alike.
         nn.init.normal_(self.embed.weight, std=0.3)
         nn.init.normal_(self.positions, std=0.01)
+
+    @property
+    def word_edges(self) -> Tensor | None:
+        """Whether each id begins a word, and whether it ends one (2, V)."""
+        return word_edges([self.tokenizer.id_to_token(i) for i in range(self.vocab_size)], self.vocab_size)
 
     def prepare(self, values: Sequence[Any]) -> Prepared:
         """Return `ids (B, N)` and `mask (B, N)`; a caption that is cut keeps its end mark."""

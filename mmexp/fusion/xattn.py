@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -51,6 +52,7 @@ class Stream:
 class CrossAttentionFusion(nn.Module):
     """Co-attending streams as in ViLBERT (arXiv:1908.02265), `depth` blocks for each modality."""
 
+    keeps_tokens = True
     adapter_targets = r".*\.(q|kv|proj|fc1|fc2)"
 
     def __init__(self, dims: Mapping[str, int], dim: PositiveInt = 192, heads: PositiveInt = 3, depth: PositiveInt = 1):
@@ -76,8 +78,14 @@ class CrossAttentionFusion(nn.Module):
         blank = torch.zeros_like(next(p for p in pooled if p is not None))
         mixed = self.mix(self.norm(torch.cat([blank if p is None else p for p in pooled], -1)))
         masks = [stream.mask for stream in streams.values()]
-        return Encoded(torch.cat(list(tokens.values()), 1), mixed, torch.cat(masks, 1))
+        return Encoded(torch.cat(list(tokens.values()), 1), mixed, torch.cat(masks, 1), _places(tokens))
 
     def _stream(self, name: str, encoded: Encoded) -> Stream:
         places = places_of(encoded.mask)
         return Stream(self.project[name](pack(encoded.tokens, places)), places, encoded.mask)
+
+
+def _places(tokens: Mapping[str, Tensor]) -> dict[str, slice]:
+    """Return where each modality's tokens (B, N, D) stand when all are joined."""
+    ends = list(accumulate(part.shape[1] for part in tokens.values()))
+    return {name: slice(end - tokens[name].shape[1], end) for name, end in zip(tokens, ends, strict=True)}

@@ -1,96 +1,88 @@
 """Masked modelling: hidden words named again (BERT, arXiv:1810.04805), hidden patches drawn again (SimMIM, arXiv:2111.09886)."""
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from typing import Literal
+
+from torch import nn
 
 from mmexp.curriculum import Curriculum
-from mmexp.types import Fraction, ModelShape, Prepared, Terms, Views
-
-
-def hide_words(
-    text: Prepared, ratio: float, mask_id: int, vocab_size: int, generator: torch.Generator
-) -> tuple[Prepared, Tensor]:
-    """Return `text` with words hidden and the places (B, N) where; of them 80 % become the mask word, 10 % a random one.
-
-    The first and the last real token stay: they are the tokenizer's own marks.
-    """
-    ids, mask = text["ids"], text["mask"]
-    inner = mask.clone()
-    inner[:, 0] = False
-    inner[torch.arange(len(mask)), mask.sum(1) - 1] = False
-    draw = torch.rand(2, *ids.shape, generator=generator).to(ids.device)
-    hidden = inner & (draw[0] < ratio)
-    random = torch.randint(vocab_size, ids.shape, generator=generator).to(ids.device)
-    changed = torch.where(hidden & (draw[1] < 0.8), mask_id, ids)
-    changed = torch.where(hidden & (draw[1] >= 0.9), random, changed)
-    return {**text, "ids": changed}, hidden
-
-
-def to_patches(pixels: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Cut (B, C, H, W) into the cells of `grid` (rows, columns): (B, rows * columns, C * h * w)."""
-    rows, columns = grid
-    batch, channels, height, width = pixels.shape
-    cells = pixels.reshape(batch, channels, rows, height // rows, columns, width // columns)
-    return cells.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows * columns, -1)
-
-
-def hide_patches(
-    pixels: Tensor, grid: tuple[int, int], ratio: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Return pixels (B, C, H, W) with a share of the grid's cells painted in the batch's mean colour, and which (B, cells)."""
-    rows, columns = grid
-    cells = rows * columns
-    order = torch.rand(len(pixels), cells, generator=generator).to(pixels.device).argsort(1)
-    hidden = order < round(ratio * cells)
-    area = hidden.view(-1, 1, rows, columns).float()
-    area = F.interpolate(area, size=pixels.shape[-2:], mode="nearest")
-    return torch.where(area > 0.5, pixels.mean((0, 2, 3), keepdim=True), pixels), hidden
+from mmexp.objectives.hiding import (
+    HideWords,
+    draw_cells,
+    float_pixels,
+    mean,
+    paint,
+    patch_losses,
+    patch_size,
+    word_losses,
+)
+from mmexp.objectives.running_loss import RunningLoss
+from mmexp.types import Fraction, ModelShape, Terms, Views
 
 
 class Masked(nn.Module):
-    """Hide `words` of the text and `patches` of the picture; a ratio of 0 leaves that modality out."""
+    """Hide `words` of the text and `patches` of the picture; a ratio of 0 leaves that modality out.
+
+    `adaptive` hides in proportion to the running loss of each word of the vocabulary and each place of the picture, and
+    lets the fall of the loss lead a ratio that is a curriculum, instead of the run's progress.
+    """
 
     needs = ("tokens",)
 
-    def __init__(self, shape: ModelShape, *, words: Curriculum[Fraction] = 0.3, patches: Curriculum[Fraction] = 0.5):
+    def __init__(
+        self,
+        shape: ModelShape,
+        *,
+        words: Curriculum[Fraction] = 0.3,
+        patches: Curriculum[Fraction] = 0.5,
+        word_masks: Literal["random", "whole_words", "spans"] = "random",
+        patch_masks: Literal["random", "blocks"] = "random",
+        adaptive: bool = False,
+    ):
         super().__init__()
-        self.shape = shape
+        self.shape, self.patch_masks = shape, patch_masks
         self.words = words if "text" in shape.dims else 0.0
         self.patches = patches if "image" in shape.dims else 0.0
+        self.word_running: RunningLoss | None = None
+        self.patch_running: RunningLoss | None = None
         if self.words:
             self.word_head = nn.Linear(shape.dims["text"], shape.vocab_size or 0)
+            self.hide_words = HideWords(shape, word_masks)
+            self.word_running = RunningLoss(shape.vocab_size or 0) if adaptive else None
         if self.patches:
-            assert shape.image_size
             assert shape.grid
-            self.patch_head = nn.Linear(shape.dims["image"], 3 * shape.image_size**2 // (shape.grid[0] * shape.grid[1]))
+            self.patch_head = nn.Linear(shape.dims["image"], patch_size(shape))
+            self.patch_running = RunningLoss(shape.grid[0] * shape.grid[1]) if adaptive else None
 
     def forward(self, views: Views) -> Terms:
-        """Return a loss for each kind of masking."""
-        losses = {}
+        """Return a loss for each kind of masking, and the ratios where they follow the losses."""
+        terms = Terms({}, {})
         if self.words and "text" in views.batch:
-            losses["masked_words"] = self._words(views)
+            terms = self._words(views)
         if self.patches and "image" in views.batch:
-            losses["masked_patches"] = self._patches(views)
-        return Terms(losses)
+            losses, metrics = self._patches(views)
+            terms = Terms(terms.losses | losses, {**terms.metrics, **metrics})
+        return terms
 
-    def _words(self, views: Views) -> Tensor:
-        text, generator = views.batch["text"], views.generator("words")
-        changed, hidden = hide_words(
-            text, views.current(self.words), self.shape.mask_token_id or 0, self.shape.vocab_size or 0, generator
-        )
-        logits = self.word_head(views.encode("text", changed).tokens[hidden]).float()
-        return F.cross_entropy(logits, text["ids"][hidden], reduction="sum") / hidden.sum().clamp_min(1)
+    def _words(self, views: Views) -> Terms:
+        text, running = views.batch["text"], self.word_running
+        ratio = running.ratio(self.words, views) if running else views.current(self.words)
+        weight = running.weights(text["ids"]) if running else None
+        changed, hidden = self.hide_words(text, ratio, views.generator("words"), weight)
+        each = word_losses(self.word_head(views.encode("text", changed).tokens[hidden]), text["ids"], hidden)
+        if running:
+            running.learn(text["ids"][hidden], each, views.gather)
+        return Terms({"masked_words": mean(each)}, {"masked_words_ratio": each.new_tensor(ratio)} if running else {})
 
-    def _patches(self, views: Views) -> Tensor:
+    def _patches(self, views: Views) -> Terms:
         assert self.shape.grid
-        pixels = views.batch["image"]["pixels"]
-        pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
-        changed, hidden = hide_patches(pixels, self.shape.grid, views.current(self.patches), views.generator("patches"))
-        drawn = self.patch_head(views.encode("image", {"pixels": changed}).tokens[hidden]).float()
-        target = to_patches(pixels, self.shape.grid)
-        # Each patch by its own mean and deviation (MAE, arXiv:2111.06377, section 4); flat patches need the floor.
-        target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-2).sqrt()
-        target = target[hidden]
-        # Summed and divided here: a curriculum may begin with no patch hidden, and the mean of nothing would be NaN.
-        return F.mse_loss(drawn, target, reduction="sum") / max(1, target.numel())
+        pixels, grid, running = float_pixels(views.batch["image"]), self.shape.grid, self.patch_running
+        ratio = running.ratio(self.patches, views) if running else views.current(self.patches)
+        weight = running.weights() if running else None
+        hidden = draw_cells(pixels, grid, ratio, views.generator("patches"), self.patch_masks, weight)
+        drawn = self.patch_head(views.encode("image", {"pixels": paint(pixels, hidden, grid)}).tokens[hidden])
+        each = patch_losses(drawn, pixels, hidden, grid)
+        if running:
+            running.learn(hidden.nonzero()[:, 1], each, views.gather)
+        return Terms(
+            {"masked_patches": mean(each)}, {"masked_patches_ratio": each.new_tensor(ratio)} if running else {}
+        )

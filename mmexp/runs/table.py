@@ -68,7 +68,7 @@ def in_words(metric: str) -> str:
 
 def falls(metric: str) -> bool:
     """Say whether less of it is better."""
-    return any(word in metric.rpartition("/")[2] for word in ("loss", "error", "rank"))
+    return any(word in metric.rpartition("/")[2] for word in ("loss", "error", "median_rank"))
 
 
 def shown(metric: str, value: float | None, unit: bool = True) -> str:

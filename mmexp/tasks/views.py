@@ -59,9 +59,9 @@ class StepViews:
         """Return the encoding of every modality, of its strongly augmented input where the batch has one."""
         return self._strong
 
-    def encode(self, modality: str, prepared: Prepared) -> Encoded:
-        """Encode a changed input of one modality."""
-        return self.model.encode_one(modality, prepared)
+    def encode(self, modality: str, prepared: Prepared, keep: Tensor | None = None) -> Encoded:
+        """Encode a changed input of one modality, or only the tokens `keep (B, K)` of it."""
+        return self.model.encode_one(modality, prepared, keep)
 
     def fuse(self, encoded: dict[str, Encoded]) -> Encoded:
         """Fuse other pairs than the batch's own."""

@@ -22,6 +22,7 @@ TOGETHER = {
     "task=distill": ["objective=[matching,distill]", "teacher=x"],
     "objective=masked": ["fusion=none"],
     "objective=bag_of_words": ["fusion=none"],
+    "objective=mae": ["fusion=none"],
     "encoder=timm": ["encoder.image.name=resnet18"],
     "encoder/image=timm": ["encoder.image.name=resnet18"],
     "encoder/text=huggingface": ["encoder.text.name=x"],

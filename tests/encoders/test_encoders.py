@@ -241,3 +241,12 @@ def test_mistakes_are_answered(build, said):
 def test_a_folder_without_a_model(tmp_path):
     with pytest.raises(RequestError, match="neither a folder with a model"):
         HuggingFaceText(str(tmp_path))
+
+
+def test_text_encoders_tell_of_words_where_their_tokenizer_does(text_encoder):
+    edges = text_encoder.word_edges
+    # The tokenizer of the other two knows whole words alone, and marks none.
+    if isinstance(text_encoder, OpenClipText):
+        assert edges.shape == (2, text_encoder.vocab_size) and edges[1].any()
+    else:
+        assert edges is None

@@ -19,8 +19,10 @@ from mmexp.model import Model
 from mmexp.objectives.bag_of_words import BagOfWords
 from mmexp.objectives.classify import Classify
 from mmexp.objectives.contrastive import Contrastive
+from mmexp.objectives.cross_masked import CrossMasked
 from mmexp.objectives.distill import Distill
 from mmexp.objectives.fixmatch import FixMatch
+from mmexp.objectives.mae import Mae
 from mmexp.objectives.margin import Margin
 from mmexp.objectives.masked import Masked
 from mmexp.objectives.matching import Matching
@@ -48,6 +50,10 @@ OBJECTIVES = {
     "multilabel": Multilabel,
     "regress": Regress,
     "fixmatch": partial(FixMatch, threshold=0.3),
+    "mae": partial(Mae, dim=12),
+    "cross_masked": CrossMasked,
+    "masked_in_spans_and_blocks": partial(Masked, word_masks="spans", patch_masks="blocks"),
+    "masked_adaptively": partial(Masked, words={"from": 0.2, "to": 0.8, "end": 0.2}, adaptive=True),
 }
 
 

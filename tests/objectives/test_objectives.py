@@ -15,7 +15,7 @@ from mmexp.objectives.contrastive import Contrastive, info_nce
 from mmexp.objectives.distill import Distill
 from mmexp.objectives.fixmatch import FixMatch
 from mmexp.objectives.margin import Margin
-from mmexp.objectives.masked import Masked, hide_patches, hide_words, to_patches
+from mmexp.objectives.masked import Masked
 from mmexp.objectives.matching import Matching, hard_negatives
 from mmexp.objectives.multilabel import Multilabel
 from mmexp.objectives.regress import Regress
@@ -72,13 +72,6 @@ def test_hard_negatives_are_of_another_concept_and_alike():
     assert alone.tolist() == [0, 1, 2, 3]
 
 
-def test_hidden_words_leave_marks_and_padding_alone():
-    text = TinyText().prepare(["abcdef", "ab"])
-    changed, hidden = hide_words(text, 1.0, 1, 32, torch.Generator().manual_seed(0))
-    assert hidden.tolist() == [[False, *[True] * 6, False], [False, True, True, *[False] * 5]]
-    assert torch.equal(changed["ids"][~hidden], text["ids"][~hidden])
-
-
 def test_word_shares_leave_marks_and_padding_alone():
     text = TinyText().prepare(["aab", "b"])
     shares = word_shares(text, TinyText.vocab_size)
@@ -92,20 +85,6 @@ def test_bag_of_words_agrees_with_cross_entropy(model):
     logits = objective.heads["image"](model.encode(batch)["image"].pooled)
     expected = F.cross_entropy(logits, word_shares(batch["text"], TinyText.vocab_size))
     assert torch.allclose(objective(views_of(model, batch)).losses["bag_of_words"], expected)
-
-
-def test_hidden_patches_are_whole_cells():
-    pixels = torch.rand(4, 3, 8, 8)
-    changed, hidden = hide_patches(pixels, (2, 2), 0.5, torch.Generator().manual_seed(0))
-    assert hidden.sum(1).tolist() == [2] * 4
-    differs = (to_patches(changed, (2, 2)) != to_patches(pixels, (2, 2))).any(-1)
-    assert torch.equal(differs, hidden)
-
-
-def test_patches_agree_with_unfold():
-    pixels = torch.rand(2, 3, 8, 8)
-    theirs = F.unfold(pixels, 4, stride=4).transpose(1, 2)
-    assert torch.equal(to_patches(pixels, (2, 2)), theirs)
 
 
 def test_matching_of_an_undecided_head_is_log_two(model):
