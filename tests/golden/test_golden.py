@@ -11,16 +11,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import pytest
 import torch
-from stand_ins import TinyImage, TinyText, batch_of, views_of
+from stand_ins import TinyImage, TinyText, batch_of, sounds_of, tiny_audio, views_of
 
 from mmexp.fusion.xattn import CrossAttentionFusion
 from mmexp.model import Model
+from mmexp.objectives.autoencoder import Autoencoder
 from mmexp.objectives.bag_of_words import BagOfWords
 from mmexp.objectives.classify import Classify
 from mmexp.objectives.contrastive import Contrastive
 from mmexp.objectives.distill import Distill
 from mmexp.objectives.margin import Margin
 from mmexp.objectives.masked import Masked
+from mmexp.objectives.masked_audio import MaskedAudio
 from mmexp.objectives.matching import Matching
 from mmexp.objectives.siglip import SigLip
 from mmexp.objectives.supcon import SupCon
@@ -40,7 +42,10 @@ OBJECTIVES = {
     "triplet": Triplet,
     "margin": Margin,
     "supcon": SupCon,
+    "masked_audio": MaskedAudio,
+    "autoencoder": Autoencoder,
 }
+HEARING = {"masked_audio", "autoencoder"}
 
 
 def taught(batch):
@@ -59,13 +64,17 @@ def added(losses):
 def curve(name: str, one=added) -> list[float]:
     """Return the loss of each step; `one` makes an objective's losses into it."""
     torch.manual_seed(0)
-    model = Model({"image": TinyImage(), "text": TinyText()}, CrossAttentionFusion({"image": 16, "text": 12}, 12, 3))
+    encoders, dims = {"image": TinyImage(), "text": TinyText()}, {"image": 16, "text": 12}
+    if name in HEARING:
+        encoders, dims = {**encoders, "audio": tiny_audio()}, {**dims, "audio": 12}
+    model = Model(encoders, CrossAttentionFusion(dims, 12, 3))
     objective = OBJECTIVES[name](model.shape(num_classes=3, teacher_dims={"image": 5, "text": 5}))
     optimizer = adamw([*model.parameters(), *objective.parameters()], lr=3e-3)
     schedule = cosine(optimizer, STEPS, warmup_steps=2)
     losses = []
     for step in range(STEPS):
-        loss = one(objective(views_of(model, batch_of(seed=step % 3), taught, step)).losses)
+        batch = batch_of(seed=step % 3) | ({"audio": sounds_of(seed=step % 3)} if name in HEARING else {})
+        loss = one(objective(views_of(model, batch, taught, step)).losses)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
