@@ -20,7 +20,7 @@ class Loading:
     """How rows become batches: the keys that every choice of `data` shares.
 
     `batch_size` counts the rows of one step over all processes. Decoded pictures stay in memory while a split's fit into
-    `cache_bytes`, and so do sounds.
+    `cache_bytes`, and so do its sounds, counted by themselves.
     """
 
     batch_size: PositiveInt = 128
@@ -92,7 +92,7 @@ class PreparedSamples(Dataset[Batch]):
 
     def _readers(self, encoders: Mapping[str, Encoder], loading: Loading) -> dict[str, Any]:
         return {
-            name: encoder if name == "text" else Decoded(self.samples, encoder, loading.cache_bytes)
+            name: Decoded(self.samples, encoder, loading.cache_bytes) if name in ("image", "audio") else encoder
             for name, encoder in encoders.items()
         }
 

@@ -192,11 +192,8 @@ def _folder(folder: Path) -> Table:
             if "file_name" not in table.columns:
                 return table
             files = table.columns["file_name"]
-            named = {
-                "audio" if str(next(iter(files), "")).lower().endswith(SOUNDS) else "image": files,
-                **table.columns,
-            }
-            return Table(table.name, named, table.base, table.places, table.digest)
+            kind = "audio" if str(next(iter(files), "")).lower().endswith(SOUNDS) else "image"
+            return Table(table.name, {kind: files, **table.columns}, table.base, table.places, table.digest)
     sounds = {file.with_suffix(""): file for file in _within(folder, SOUNDS)}
     pictures = _within(folder, PICTURES)
     rows = [(str(picture), _described(folder, picture, sounds.get(picture.with_suffix("")))) for picture in pictures]

@@ -36,14 +36,17 @@ class Decoder(nn.Module):
 
 
 def form(shape: ModelShape, modality: str) -> tuple[int, int]:
-    """Return how many places a modality's input has, and how many values a place."""
-    if modality == "text":
-        assert shape.context
-        return shape.context, shape.vocab_size or 0
-    grid = shape.grid if modality == "image" else shape.audio_grid
-    assert grid
-    size = 3 * (shape.image_size or 0) ** 2 if modality == "image" else prod(shape.spectrogram_size or ())
-    return prod(grid), size // prod(grid)
+    """Return how many places a modality's input has, and how many values a place.
+
+    Raises RequestError for an encoder that does not say so.
+    """
+    context, vocabulary, side = shape.context or 0, shape.vocab_size or 0, shape.image_size or 0
+    grids = {"text": (context,), "image": shape.grid or (0,), "audio": shape.audio_grid or (0,)}
+    sizes = {"text": context * vocabulary, "image": 3 * side**2, "audio": prod(shape.spectrogram_size or (0,))}
+    places, size = prod(grids[modality]), sizes[modality]
+    if not (places and size):
+        raise RequestError(f"this {modality} encoder does not say what its input is made of. Leave it out of targets.")
+    return places, size // places
 
 
 class Autoencoder(nn.Module):
@@ -51,7 +54,7 @@ class Autoencoder(nn.Module):
 
     A modality that is its own source is compressed; `source` image and target text say what a picture shows. Pictures
     (from -1 to 1) and spectrograms are compared patch by patch in square, words by cross-entropy at each place, all at
-    once. Raises RequestError for a target that the model does not have.
+    once. Raises RequestError for a target that the model does not have or cannot make.
     """
 
     needs = ("{source}",)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmexp.curriculum import Curriculum
+from mmexp.errors import RequestError
 from mmexp.objectives.masked import to_patches
 from mmexp.types import Fraction, ModelShape, Terms, Views
 
@@ -41,7 +42,10 @@ def hide(spectrogram: Tensor, grid: tuple[int, int], cells: Tensor) -> Tensor:
 
 
 class MaskedAudio(nn.Module):
-    """Hide a `ratio` of the spectrogram by one `strategy`; a linear head on the tokens says what each hidden patch held."""
+    """Hide a `ratio` of the spectrogram by one `strategy`; a linear head on the tokens says what each hidden patch held.
+
+    Raises RequestError for an encoder that works on samples.
+    """
 
     needs = ("tokens", "audio")
 
@@ -53,8 +57,8 @@ class MaskedAudio(nn.Module):
         strategy: Literal["random", "time", "frequency", "both"] = "random",
     ):
         super().__init__()
-        assert shape.spectrogram_size
-        assert shape.audio_grid
+        if not (shape.spectrogram_size and shape.audio_grid):
+            raise RequestError("this audio encoder has no spectrogram to hide. Choose encoder/audio=spectrogram.")
         self.ratio, self.strategy, self.grid = ratio, strategy, shape.audio_grid
         bands, frames = shape.spectrogram_size
         self.head = nn.Linear(shape.dims["audio"], bands * frames // (self.grid[0] * self.grid[1]))
