@@ -29,11 +29,11 @@ def faulty_rows(table: Table, columns: Mapping[str, str], seconds: float) -> dic
     All rows are read, by all cores, of a sound the first `seconds`; what was found is remembered for as long as table and
     files stay as they are.
     """
-    faulty = _without_text(table, columns)
-    for modality in NAMES.keys() & columns.keys():
+    faulty: dict[int, str] = {}
+    for modality in (name for name in NAMES if name in columns):
         found = _checked(table, columns[modality], modality, seconds)
         faulty |= {row: f"{table.places[row]}: {fault}" for row, fault in found.items()}
-    return faulty
+    return faulty | _without_text(table, columns)
 
 
 def _checked(table: Table, column: str, modality: str, seconds: float) -> dict[int, str]:
