@@ -37,15 +37,18 @@ class Model(nn.Module):
     ) -> ModelShape:
         """Return the sizes that objectives build their heads from."""
         towers = dict(self.encoders.items())
-        image, text = towers.get("image"), towers.get("text")
+        image, text, audio = (towers.get(name) for name in ("image", "text", "audio"))
         return ModelShape(
             dims={name: encoder.dim for name, encoder in self.encoders.items()},
             fused_dim=self.fusion.dim,
             vocab_size=getattr(text, "vocab_size", None),
             mask_token_id=getattr(text, "mask_token_id", None),
             word_edges=getattr(text, "word_edges", None),
+            context=getattr(text, "context", None),
             image_size=getattr(image, "image_size", None),
             grid=getattr(image, "grid", None),
+            spectrogram_size=getattr(audio, "spectrogram_size", None),
+            audio_grid=getattr(audio, "grid", None),
             num_classes=num_classes,
             supervision=supervision or Supervision(),
             teacher_dims=teacher_dims or {},

@@ -19,7 +19,10 @@ NonNegativeFloat = float
 Fraction = float  # from 0 to 1, both included
 
 Prepared = dict[str, Tensor]
-"""One modality of a batch as its encoder prepared it, e.g. `pixels (B, 3, H, W)` uint8 or `ids (B, N)` and `mask (B, N)`."""
+"""One modality of a batch as its encoder prepared it, e.g. `pixels (B, 3, H, W)` uint8 or `ids (B, N)` and `mask (B, N)`.
+
+Of sounds `samples (B, T)`, or `spectrogram (B, M, F)` of M mel bands and F frames with `mask (B, F)` true where one is real.
+"""
 
 Batch = dict[str, Any]
 """From modality to `Prepared`, and `index (B,)` row numbers, `concept (B,)`, `label (B,)` (-1 where there is none).
@@ -68,7 +71,10 @@ class Samples(Protocol):
         ...
 
     def read(self, row: int, modality: str, rng: np.random.Generator | None = None) -> Any:
-        """Return the raw value: `image` a PIL picture in RGB, `text` a string. `rng` varies the text in training."""
+        """Return the raw value: `image` a PIL picture in RGB, `text` a string, `audio` (samples (T,) float32, rate in Hz).
+
+        `rng` varies the text in training.
+        """
         ...
 
     def where(self, row: int) -> str:
@@ -103,14 +109,18 @@ class Augmentation(Protocol):
     def __call__(self, values: Any, draws: Draws) -> Any:
         """Return what it was given, changed.
 
-        Of `image` uint8 (B, 3, S, S), of `text` a list of strings, of `audio` float32 (B, T); of None the `Batch` as prepared,
-        with `shown` where rows no longer show their own concept alone.
+        Of `image` uint8 (B, 3, S, S), of `text` a list of strings, of `audio` float32 (B, T), then of `spectrogram` what the
+        audio encoder makes of that, float32 (B, M, F); of None the `Batch` as prepared, with `shown` where rows no longer
+        show their own concept alone.
         """
         ...
 
 
 class Encoder(Protocol):
-    """One modality in, `Encoded` out. `adapter_targets` are regular expressions of the Linear layers LoRA may wrap."""
+    """One modality in, `Encoded` out. `adapter_targets` are regular expressions of the Linear layers LoRA may wrap.
+
+    One for sounds has its clips' `length` in samples; where it works on spectrograms, `spectrogram(samples) -> Prepared`.
+    """
 
     modality: str
     dim: int
@@ -148,6 +158,8 @@ class ModelShape:
 
     `supervision` is empty for a restored head: what it took from there is among its weights.
     `word_edges (2, V)` says of each token id whether it begins a word, and whether it ends one; None where that is unknown.
+    `context` is the most words of a text, `grid` the rows and columns of a picture's tokens, `spectrogram_size` mel bands and
+    frames, `audio_grid` the rows (of mel bands) and columns (of frames) of a sound's tokens.
     """
 
     dims: Mapping[str, int]
@@ -155,8 +167,11 @@ class ModelShape:
     vocab_size: int | None = None
     mask_token_id: int | None = None
     word_edges: Tensor | None = None
+    context: int | None = None
     image_size: int | None = None
     grid: tuple[int, int] | None = None
+    spectrogram_size: tuple[int, int] | None = None
+    audio_grid: tuple[int, int] | None = None
     num_classes: int = 0
     supervision: Supervision = field(default_factory=Supervision)
     teacher_dims: Mapping[str, int] = field(default_factory=dict)

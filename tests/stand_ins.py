@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmexp.encoders.spectrogram import SpectrogramTransformer
 from mmexp.model import Model
 from mmexp.tasks.views import StepViews
 from mmexp.types import Encoded, Prepared
@@ -45,7 +46,7 @@ class TinyImage(nn.Module):
 class TinyText(nn.Module):
     modality = "text"
     adapter_targets = r"mix"
-    vocab_size, mask_token_id, cut = 32, 1, 0
+    vocab_size, mask_token_id, context, cut = 32, 1, 8, 0
 
     def __init__(self, dim: int = 12):
         super().__init__()
@@ -63,6 +64,20 @@ class TinyText(nn.Module):
         tokens = self.mix(self.words(prepared["ids"]))
         weight = prepared["mask"].unsqueeze(-1).float()
         return Encoded(tokens, (tokens * weight).sum(1) / weight.sum(1), prepared["mask"])
+
+
+def tiny_audio() -> SpectrogramTransformer:
+    """Return an encoder of half a second: 8 bands and 48 frames, in 2 x 12 tokens."""
+    return SpectrogramTransformer(rate=4000, seconds=0.5, mels=8, patch=4, dim=12, depth=1, heads=2)
+
+
+def sounds_of(rows: int = 8, seed: int = 0, length: int = 1980) -> Prepared:
+    """Return noise that begins loud, in one half of the rows only half as long."""
+    samples = (
+        torch.randn(rows, length, generator=torch.Generator().manual_seed(seed)) / torch.arange(1, length + 1) ** 0.3
+    )
+    samples[: rows // 2, length // 2 :] = 0
+    return tiny_audio().spectrogram(samples)
 
 
 def batch_of(rows: int = 8, seed: int = 0) -> dict[str, Any]:

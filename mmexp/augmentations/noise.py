@@ -17,10 +17,12 @@ class Noise:
         self.share, self.lowest, self.highest = share, lowest, highest
 
     def __call__(self, waves: Tensor, draws: Draws) -> Tensor:
-        """Return float32 (B, T) of float32 (B, T); silence stays silence."""
+        """Return float32 (B, T) of float32 (B, T); silence stays silence, as it is behind a sound shorter than T."""
         draw = torch.from_numpy(draws("noise", 2))
         rows = generators(draws, "noise itself")
         noise = torch.from_numpy(np.stack([rng.standard_normal(waves.shape[1], dtype=np.float32) for rng in rows]))
         decibels = self.lowest + (self.highest - self.lowest) * draw[:, 1:]
-        loudness = waves.square().mean(1, keepdim=True).sqrt() * 10 ** (-decibels / 20)
-        return waves + torch.where(draw[:, :1] < self.share, loudness * noise, 0.0)
+        heard = waves != 0
+        power = waves.square().sum(1, keepdim=True) / heard.sum(1, keepdim=True).clamp_min(1)
+        noisy = heard & (draw[:, :1] < self.share)
+        return waves + torch.where(noisy, power.sqrt() * 10 ** (-decibels / 20) * noise, 0.0)

@@ -9,11 +9,11 @@ from mmexp.types import Draws, Fraction, NonNegativeInt
 class SpecAugment:
     """Hide `bands` of frequencies and `gaps` of time; each is of 0 up to `band` or `gap` of the whole, as parts of 1.
 
-    It acts on data whose sounds are read as spectrograms, float32 (B, F, T); on waveforms act `noise` and `shift`. Hidden
-    places take the mean of their own spectrogram (for one of mean 0, the paper's 0).
+    It acts on what an audio encoder hears, after `noise` and `shift` have changed the waveform. Hidden places take the mean
+    of their own spectrogram (for one of mean 0, the paper's 0).
     """
 
-    modality = "audio"
+    modality = "spectrogram"
 
     def __init__(self, bands: NonNegativeInt = 2, band: Fraction = 0.2, gaps: NonNegativeInt = 2, gap: Fraction = 0.2):
         self.bands, self.band, self.gaps, self.gap = bands, band, gaps, gap

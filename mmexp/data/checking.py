@@ -9,8 +9,10 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
-from mmexp.data.pictures import complaint, read_picture, stored_in
+from mmexp.data.pictures import read_picture
 from mmexp.data.readers import Table
+from mmexp.data.sounds import read_sound
+from mmexp.data.stored import NAMES, complaint, stored_in
 
 _SAY_FROM_ROWS = 20_000
 
@@ -21,20 +23,26 @@ def cache_folder() -> Path:
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mmexp"
 
 
-def faulty_rows(table: Table, columns: Mapping[str, str]) -> dict[int, str]:
-    """Return what is wrong with which row: no caption, no picture, or one that cannot be decoded.
+def faulty_rows(table: Table, columns: Mapping[str, str], seconds: float) -> dict[int, str]:
+    """Return what is wrong with which row: no caption, no picture or sound, or one that cannot be decoded.
 
-    All rows are read, by all cores; what was found is remembered for as long as table and pictures stay as they are.
+    All rows are read, by all cores, of a sound the first `seconds`; what was found is remembered for as long as table and
+    files stay as they are.
     """
-    if "image" not in columns:
-        return _without_text(table, columns)
-    memory = cache_folder() / "checked" / f"{_state(table, columns['image'])}.json"
+    faulty: dict[int, str] = {}
+    for modality in (name for name in NAMES if name in columns):
+        found = _checked(table, columns[modality], modality, seconds)
+        faulty |= {row: f"{table.places[row]}: {fault}" for row, fault in found.items()}
+    return faulty | _without_text(table, columns)
+
+
+def _checked(table: Table, column: str, modality: str, seconds: float) -> dict[int, str]:
+    memory = cache_folder() / "checked" / f"{_state(table, column, modality, seconds)}.json"
     if memory.is_file():
-        faulty = {int(row): fault for row, fault in json.loads(memory.read_text()).items()}
-    else:
-        faulty = _undecodable(table, columns["image"])
-        _remember(memory, faulty)
-    return {row: f"{table.places[row]}: {fault}" for row, fault in faulty.items()} | _without_text(table, columns)
+        return {int(row): fault for row, fault in json.loads(memory.read_text()).items()}
+    faulty = _undecodable(table, column, modality, seconds)
+    _remember(memory, faulty)
+    return faulty
 
 
 def _remember(memory: Path, faulty: dict[int, str]) -> None:
@@ -54,26 +62,28 @@ def _without_text(table: Table, columns: Mapping[str, str]) -> dict[int, str]:
     return {row: f"{table.places[row]}: column '{columns['text']}' is empty." for row in empty}
 
 
-def _undecodable(table: Table, column: str) -> dict[int, str]:
+def _undecodable(table: Table, column: str, modality: str, seconds: float) -> dict[int, str]:
     cells = table.columns[column]
 
     def fault(row: int) -> str | None:
         try:
-            read_picture(stored_in(cells[row], table.base))
+            stored = stored_in(cells[row], table.base, modality)
+            read_picture(stored) if modality == "image" else read_sound(stored, seconds)
         except OSError as error:
-            return complaint(error)
+            return complaint(error, modality)
         return None
 
     if len(table) >= _SAY_FROM_ROWS:
-        print(f"{table.name}: reading all {len(table):,} pictures once", file=sys.stderr)
+        print(f"{table.name}: reading all {len(table):,} {NAMES[modality]}s once", file=sys.stderr)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(fault, range(len(table)))
         return {row: text for row, text in enumerate(found) if text}
 
 
-def _state(table: Table, column: str) -> str:
-    """Return a fingerprint of the table and of size and time of every picture file."""
-    digest = sha256(f"{table.base.resolve()} {table.digest} {column}".encode())
+def _state(table: Table, column: str, modality: str, seconds: float) -> str:
+    """Return a fingerprint of the table and of size and time of every file."""
+    how = modality if modality == "image" else f"{modality} {seconds}"
+    digest = sha256(f"{table.base.resolve()} {table.digest} {column} {how}".encode())
     for cell in table.columns[column]:
         if isinstance(cell, str):
             try:

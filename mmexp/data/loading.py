@@ -1,4 +1,4 @@
-"""From samples to batches: the order of rows, decoded pictures kept, each encoder's own preparation."""
+"""From samples to batches: the order of rows, decoded pictures and sounds kept, each encoder's own preparation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Loading:
     """How rows become batches: the keys that every choice of `data` shares.
 
     `batch_size` counts the rows of one step over all processes. Decoded pictures stay in memory while a split's fit into
-    `cache_bytes`.
+    `cache_bytes`, and so do its sounds, counted by themselves.
     """
 
     batch_size: PositiveInt = 128
@@ -28,28 +28,31 @@ class Loading:
     cache_bytes: NonNegativeInt = 2_000_000_000
 
 
-class Pictures:
-    """One split's pictures as one image encoder wants them, decoded once where they fit into memory shared by workers."""
+class Decoded:
+    """One split's pictures or sounds as one encoder wants them, decoded once where they fit into memory shared by workers."""
 
     def __init__(self, samples: Samples, encoder: Any, cache_bytes: int):
         self.samples, self.encoder = samples, encoder
-        size = encoder.image_size
-        kept = len(samples) if len(samples) * 3 * size**2 <= cache_bytes else 0
-        self.pixels = torch.empty(kept, 3, size, size, dtype=torch.uint8).share_memory_()
+        if encoder.modality == "image":
+            self.key, form = "pixels", torch.empty(3, encoder.image_size, encoder.image_size, dtype=torch.uint8)
+        else:
+            self.key, form = "samples", torch.empty(encoder.length)
+        kept = len(samples) if len(samples) * form.nbytes <= cache_bytes else 0
+        self.values = form.new_empty(kept, *form.shape).share_memory_()
         self.decoded = torch.zeros(kept, dtype=torch.bool).share_memory_()
 
     def __call__(self, rows: list[int]) -> Tensor:
-        """Return uint8 (B, 3, S, S)."""
-        if not len(self.pixels):
+        """Return pictures uint8 (B, 3, S, S) or sounds float32 (B, T)."""
+        if not len(self.values):
             return self._decode(rows)
         missing = [row for row in rows if not self.decoded[row]]
         if missing:
-            self.pixels[missing] = self._decode(missing)
+            self.values[missing] = self._decode(missing)
             self.decoded[missing] = True
-        return self.pixels[rows]
+        return self.values[rows]
 
     def _decode(self, rows: list[int]) -> Tensor:
-        return self.encoder.prepare([self.samples.read(row, "image") for row in rows])["pixels"]
+        return self.encoder.prepare([self.samples.read(row, self.encoder.modality) for row in rows])[self.key]
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class PreparedSamples(Dataset[Batch]):
 
     def _readers(self, encoders: Mapping[str, Encoder], loading: Loading) -> dict[str, Any]:
         return {
-            name: Pictures(self.samples, encoder, loading.cache_bytes) if name == "image" else encoder
+            name: Decoded(self.samples, encoder, loading.cache_bytes) if name in ("image", "audio") else encoder
             for name, encoder in encoders.items()
         }
 
@@ -118,7 +121,8 @@ class PreparedSamples(Dataset[Batch]):
         if self.teachers:
             batch["teacher"] = self._prepared(self.teachers, places, self.variation)
         if self.strong:
-            changed = {augmentation.modality for augmentation in self.strong.augmentations}
+            # A spectrogram is a sound's, though an augmentation of its own changes it.
+            changed = {"audio" if a.modality == "spectrogram" else a.modality for a in self.strong.augmentations}
             readers = {name: reader for name, reader in self.readers.items() if name in changed}
             batch["strong"] = self._prepared(readers, places, self.strong)
         return self.variation(None, batch, places) if self.variation else batch
@@ -128,9 +132,10 @@ class PreparedSamples(Dataset[Batch]):
     ) -> dict[str, Prepared]:
         prepared: dict[str, Prepared] = {}
         for name, reader in readers.items():
-            if isinstance(reader, Pictures):
-                pixels = reader([row for row, _ in places])
-                prepared[name] = {"pixels": variation(name, pixels, places) if variation else pixels}
+            if isinstance(reader, Decoded):
+                values = reader([row for row, _ in places])
+                values = variation(name, values, places) if variation else values
+                prepared[name] = _finished(reader, values, places, variation)
             else:
                 prepared[name] = reader.prepare(self.values(name, places, variation))
         return prepared
@@ -144,6 +149,15 @@ class PreparedSamples(Dataset[Batch]):
         row, epoch = place
         rng = variation.text(row, epoch) if variation and epoch != AS_IT_IS else None
         return self.samples.read(row, modality, rng)
+
+
+def _finished(reader: Decoded, values: Tensor, places: Sequence[Place], variation: Variation | None) -> Prepared:
+    """Return pictures as they are, and sounds as the spectrograms that their encoder makes of them, if it does."""
+    if not hasattr(reader.encoder, "spectrogram"):
+        return {reader.key: values}
+    prepared = reader.encoder.spectrogram(values)
+    heard = prepared["spectrogram"]
+    return {**prepared, "spectrogram": variation("spectrogram", heard, places) if variation else heard}
 
 
 def _as_it_is(batch: Any) -> Any:

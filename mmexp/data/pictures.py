@@ -1,46 +1,14 @@
 """A picture, however it is stored, as RGB."""
 
 import io
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from mmexp.data.stored import Stored
+
 # 16-bit grey: PIL's own conversion would clip it to white.
 _DEEP = ("I", "I;16", "I;16B", "I;16L")
-
-
-@dataclass(frozen=True)
-class Slice:
-    """A part of a file: a member of a tar archive."""
-
-    file: Path
-    offset: int
-    size: int
-
-    def read_bytes(self) -> bytes:
-        """Return its bytes."""
-        with self.file.open("rb") as archive:
-            archive.seek(self.offset)
-            return archive.read(self.size)
-
-
-Stored = Path | bytes | Slice
-
-
-def stored_in(value: Any, base: Path) -> Stored:
-    """Return where a cell's picture is: a path relative to `base`, bytes, or both as Hugging Face keeps them."""
-    if isinstance(value, dict):
-        value = value.get("bytes") or value.get("path")
-    if isinstance(value, bytes | Slice):
-        return value
-    if value is None or value == "":
-        raise OSError("no picture")
-    if str(value).startswith(("http://", "https://")):
-        raise OSError(f"'{value}' is an address; nothing is downloaded while training. Download it first")
-    return base / Path(str(value)).expanduser()
 
 
 def read_picture(stored: Stored) -> Image.Image:
@@ -64,13 +32,3 @@ def _rgb(picture: Image.Image) -> Image.Image:
         picture = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     return picture.convert("RGB")
-
-
-def complaint(error: OSError) -> str:
-    """Return what is wrong with a picture, in words."""
-    if isinstance(error, FileNotFoundError):
-        return f"there is no picture '{error.filename}'."
-    if error.filename:
-        return f"the picture '{error.filename}' cannot be read: {error.strerror}."
-    text = str(error).partition(" <_io")[0].rstrip(".")
-    return f"the picture cannot be decoded: {text}."

@@ -1,4 +1,4 @@
-"""Tables in all the forms that people keep pictures and captions in, read into columns."""
+"""Tables in all the forms that people keep pictures, captions and sounds in, read into columns."""
 
 import csv
 import hashlib
@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmexp.data.pictures import Slice
+from mmexp.data.stored import Slice
 from mmexp.errors import RequestError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")
 METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
 
 
@@ -159,7 +160,7 @@ class _Counted(Sequence[str]):
 
 
 def _hugging_face(path: str) -> Table:
-    from datasets import Image, load_dataset
+    from datasets import Audio, Image, load_dataset
 
     name, _, split = path.removeprefix("hf://").partition(":")
     try:
@@ -167,8 +168,8 @@ def _hugging_face(path: str) -> Table:
     except Exception as error:  # the library raises whatever its file systems and parsers do
         raise RequestError(f"{path}: {str(error).splitlines()[0]}") from error
     for column, kind in data.features.items():
-        if isinstance(kind, Image):
-            data = data.cast_column(column, Image(decode=False))
+        if isinstance(kind, Image | Audio):
+            data = data.cast_column(column, type(kind)(decode=False))
     columns = {column: _Column(data, column) for column in data.column_names}
     return Table(path, columns, Path(), _Counted(path, len(data)), str(data._fingerprint))
 
@@ -190,10 +191,13 @@ def _folder(folder: Path) -> Table:
             table = _read(str(folder / name))
             if "file_name" not in table.columns:
                 return table
-            named = {"image": table.columns["file_name"], **table.columns}
-            return Table(table.name, named, table.base, table.places, table.digest)
-    pictures = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES)
-    rows = [(str(picture), _described(folder, picture)) for picture in pictures]
+            files = table.columns["file_name"]
+            kind = "audio" if str(next(iter(files), "")).lower().endswith(SOUNDS) else "image"
+            return Table(table.name, {kind: files, **table.columns}, table.base, table.places, table.digest)
+    sounds = {file.with_suffix(""): file for file in _within(folder, SOUNDS)}
+    pictures = _within(folder, PICTURES)
+    rows = [(str(picture), _described(folder, picture, sounds.get(picture.with_suffix("")))) for picture in pictures]
+    rows = rows or [(str(sound), _described(folder, None, sound)) for sound in sounds.values()]
     names = list(dict.fromkeys(name for _, row in rows for name in row))
     listing = "\n".join(f"{row}" for _, row in rows)
     columns = {name: [row.get(name) for _, row in rows] for name in names}
@@ -202,13 +206,21 @@ def _folder(folder: Path) -> Table:
     )
 
 
-def _described(folder: Path, picture: Path) -> dict[str, str]:
-    """Return a picture's row: its class is the sub-folder, its caption the .txt beside it or else its class."""
-    inside = picture.relative_to(folder)
-    row = {"image": str(inside)}
+def _within(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in suffixes)
+
+
+def _described(folder: Path, picture: Path | None, sound: Path | None) -> dict[str, str]:
+    """Return the row of a picture and the sound of its name beside it, or of a sound where a folder holds no pictures.
+
+    Its class is the sub-folder, its caption the .txt beside it or else its class.
+    """
+    files = {"image": picture, "audio": sound}
+    row = {kind: str(file.relative_to(folder)) for kind, file in files.items() if file}
+    inside = Path(next(iter(row.values())))
     if len(inside.parts) > 1:
         row |= {"label": inside.parts[0], "caption": inside.parts[0].replace("_", " ")}
-    beside = picture.with_suffix(".txt")
+    beside = (folder / inside).with_suffix(".txt")
     if beside.is_file():
         row["caption"] = beside.read_text(encoding="utf-8").strip()
     return row
@@ -250,6 +262,8 @@ def _part(suffix: str, part: Slice) -> dict[str, Any]:
     """Return what one file of a sample adds to its row. Raises ValueError where it is not what its name says."""
     if f".{suffix}" in PICTURES:
         return {"image": part, suffix: part}
+    if f".{suffix}" in SOUNDS:
+        return {"audio": part, suffix: part}
     if suffix == "json":
         return json.loads(part.read_bytes())
     if suffix in ("txt", "cls"):

@@ -1,4 +1,4 @@
-"""A user's own data: a table of pictures and captions, in whatever form it is kept."""
+"""A user's own data: a table of pictures, captions and sounds, in whatever form it is kept."""
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -10,19 +10,22 @@ from mmexp.data.checking import faulty_rows
 from mmexp.data.concepts import concepts_of, hold_out
 from mmexp.data.few_labels import keep_labels
 from mmexp.data.labels import number_labels, read_numbers
-from mmexp.data.pictures import Slice, complaint, read_picture, stored_in
+from mmexp.data.pictures import read_picture
 from mmexp.data.readers import Table, read_table
+from mmexp.data.sounds import read_sound
+from mmexp.data.stored import Slice, complaint, stored_in
 from mmexp.errors import RequestError, nearest
-from mmexp.types import DataSource, Fraction, PositiveInt
+from mmexp.types import DataSource, Fraction, PositiveFloat, PositiveInt
 
-KINDS = ("image", "text", "audio", "label", "target", "concept")
+MODALITIES = ("image", "text", "audio")
+KINDS = (*MODALITIES, "label", "target", "concept")
 
 
 class TableSamples:
-    """Rows of a table, `rows (N,)` of them."""
+    """Rows of a table, `rows (N,)` of them; of each sound no more is read than its first `seconds`."""
 
-    def __init__(self, table: Table, columns: Mapping[str, str], rows: np.ndarray):
-        self.table, self.columns, self.rows = table, columns, rows
+    def __init__(self, table: Table, columns: Mapping[str, str], rows: np.ndarray, seconds: float):
+        self.table, self.columns, self.rows, self.seconds = table, columns, rows, seconds
         self.concepts = np.zeros(len(rows), dtype=np.int64)
         self.labels = np.full(len(rows), -1, dtype=np.int64)
         self.targets: np.ndarray | None = None
@@ -36,17 +39,18 @@ class TableSamples:
         return self.table.columns[self.columns[kind]][int(self.rows[row])]
 
     def read(self, row: int, modality: str, rng: np.random.Generator | None = None) -> Any:
-        """Return the picture in RGB, or the caption; of several captions `rng` draws one, without it they are joined.
+        """Return the picture in RGB, the sound with its rate, or the caption.
 
-        Raises RequestError where a picture cannot be decoded.
+        Of several captions `rng` draws one, without it they are joined. Raises RequestError for what cannot be decoded.
         """
         value = self.cell(row, modality)
         if modality == "text":
             return text_of(value[rng.integers(len(value))] if rng and isinstance(value, list) else value)
         try:
-            return read_picture(stored_in(value, self.table.base))
+            stored = stored_in(value, self.table.base, modality)
+            return read_picture(stored) if modality == "image" else read_sound(stored, self.seconds)
         except OSError as error:
-            raise RequestError(f"{self.where(row)}: {complaint(error)}") from error
+            raise RequestError(f"{self.where(row)}: {complaint(error, modality)}") from error
 
     def where(self, row: int) -> str:
         """Return file and line."""
@@ -54,7 +58,7 @@ class TableSamples:
 
     def chosen(self, rows: Sequence[int] | np.ndarray) -> "TableSamples":
         """Return some of these rows."""
-        part = TableSamples(self.table, self.columns, self.rows[rows])
+        part = TableSamples(self.table, self.columns, self.rows[rows], self.seconds)
         part.concepts, part.labels = self.concepts[rows], self.labels[rows]
         part.targets = None if self.targets is None else self.targets[rows]
         part.number = None if self.number is None else self.number[rows]
@@ -77,13 +81,14 @@ def table(
     val_fraction: Fraction = 0.1,
     label_separator: str | None = None,
     labels_per_class: PositiveInt | None = None,
+    seconds: PositiveFloat = 30.0,
 ) -> DataSource:
     """Return the splits at the paths `train`, `val` and `test`; without `val` a share of the training concepts is held out.
 
-    `columns` maps image, text, label, target (a number) and concept to a column, or to None. Rows are of one concept where the
-    concept column says so, without one where they share picture or caption. A label cell that is a list, or text with
-    `label_separator`, holds several labels. Of `train`, `labels_per_class` rows of each class keep their label. Raises
-    RequestError for paths, columns and rows that are wrong.
+    `columns` maps image, text, audio, label, target (a number) and concept to a column, or to None. Rows are of one concept
+    where the concept column says so, without one where they share picture, caption or sound. A label cell that is a list, or
+    text with `label_separator`, holds several labels. Of `train`, `labels_per_class` rows of each class keep their label. Of a
+    sound no more than the first `seconds` are read. Raises RequestError for paths, columns and rows that are wrong.
     """
     paths = {name: path for name, path in (("train", train), ("val", val), ("test", test)) if path}
     chosen = _chosen(columns)
@@ -91,13 +96,13 @@ def table(
     splits, skipped = {}, {}
     for name, one in tables.items():
         _check_columns(one, chosen)
-        faulty = faulty_rows(one, chosen)
+        faulty = faulty_rows(one, chosen, seconds)
         if faulty and on_error == "raise":
             raise RequestError(_first(faulty))
         rows = np.setdiff1d(np.arange(len(one)), list(faulty))
         if not len(rows):
             raise RequestError(f"'{paths[name]}' has no row that can be read. {_first(faulty)}")
-        splits[name] = TableSamples(one, chosen, rows)
+        splits[name] = TableSamples(one, chosen, rows, seconds)
         if faulty:
             skipped[name] = len(faulty)
             print(f"{paths[name]}: {len(faulty)} of {len(one)} rows left out. First: {faulty[min(faulty)]}")
@@ -108,7 +113,7 @@ def table(
     if "val" not in splits and val_fraction:
         splits |= _with_validation(splits["train"], val_fraction)
     splits["train"].labels = keep_labels(splits["train"].labels, labels_per_class)
-    modalities = [kind for kind in ("image", "text") if kind in chosen]
+    modalities = [kind for kind in MODALITIES if kind in chosen]
     content = _fingerprint(tables, chosen, label_separator, labels_per_class)
     return DataSource(splits, modalities, classes, content, skipped)
 
@@ -118,10 +123,8 @@ def _chosen(columns: Mapping[str, str | None]) -> dict[str, str]:
         if kind not in KINDS:
             raise RequestError(f"'data.columns.{kind}' is not a key.{nearest(kind, KINDS)}")
     chosen = {kind: column for kind, column in columns.items() if column is not None}
-    if "audio" in chosen:
-        raise RequestError("data.columns.audio: there is no encoder for sounds yet. Leave it null.")
-    if not {"image", "text"} & set(chosen):
-        raise RequestError("data.columns: neither image nor text is there. Set data.columns.image=COLUMN.")
+    if not set(MODALITIES) & set(chosen):
+        raise RequestError("data.columns: neither image nor text nor audio is there. Set data.columns.image=COLUMN.")
     return chosen
 
 
@@ -141,7 +144,7 @@ def _first(faulty: Mapping[int, str]) -> str:
 
 def _number_concepts(splits: Mapping[str, TableSamples]) -> None:
     """Give rows of all splits that show the same thing the same number."""
-    kinds = [kind for kind in ("concept", "image", "text") if kind in splits["train"].columns]
+    kinds = [kind for kind in ("concept", *MODALITIES) if kind in splits["train"].columns]
     if kinds[0] == "concept":
         kinds = ["concept"]
     every = [
@@ -155,7 +158,7 @@ def _number_concepts(splits: Mapping[str, TableSamples]) -> None:
 
 
 def _key(cell: Any) -> str | None:
-    """Return what makes two cells the same; pictures kept as bytes are told apart without reading them."""
+    """Return what makes two cells the same; pictures and sounds kept as bytes are told apart without reading them."""
     if isinstance(cell, dict):
         cell = cell.get("path")
     return None if cell is None or isinstance(cell, bytes) else str(cell)

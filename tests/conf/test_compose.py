@@ -21,6 +21,7 @@ TOGETHER = {
     "objective=distill": ["task=distill", "teacher=x", "fusion=none"],
     "task=distill": ["objective=[matching,distill]", "teacher=x"],
     "objective=masked": ["fusion=none"],
+    "objective=masked_audio": ["fusion=none"],
     "objective=bag_of_words": ["fusion=none"],
     "objective=mae": ["fusion=none"],
     "encoder=timm": ["encoder.image.name=resnet18"],

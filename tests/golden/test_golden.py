@@ -12,10 +12,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import pytest
 import torch
-from stand_ins import TinyImage, TinyText, batch_of, views_of
+from stand_ins import TinyImage, TinyText, batch_of, sounds_of, tiny_audio, views_of
 
 from mmexp.fusion.xattn import CrossAttentionFusion
 from mmexp.model import Model
+from mmexp.objectives.autoencoder import Autoencoder
 from mmexp.objectives.bag_of_words import BagOfWords
 from mmexp.objectives.classify import Classify
 from mmexp.objectives.contrastive import Contrastive
@@ -25,6 +26,7 @@ from mmexp.objectives.fixmatch import FixMatch
 from mmexp.objectives.mae import Mae
 from mmexp.objectives.margin import Margin
 from mmexp.objectives.masked import Masked
+from mmexp.objectives.masked_audio import MaskedAudio
 from mmexp.objectives.matching import Matching
 from mmexp.objectives.multilabel import Multilabel
 from mmexp.objectives.regress import Regress
@@ -54,7 +56,10 @@ OBJECTIVES = {
     "cross_masked": CrossMasked,
     "masked_in_spans_and_blocks": partial(Masked, word_masks="spans", patch_masks="blocks"),
     "masked_adaptively": partial(Masked, words={"from": 0.2, "to": 0.8, "end": 0.2}, adaptive=True),
+    "masked_audio": MaskedAudio,
+    "autoencoder": Autoencoder,
 }
+HEARING = {"masked_audio", "autoencoder"}
 
 
 def taught(batch):
@@ -75,13 +80,18 @@ def batch_for(name: str, step: int):
     batch = batch_of(seed=step % 3)
     if name == "fixmatch":
         batch["label"][::2] = -1
+    if name in HEARING:
+        batch["audio"] = sounds_of(seed=step % 3)
     return batch
 
 
 def curve(name: str, one=added) -> list[float]:
     """Return the loss of each step; `one` makes an objective's losses into it."""
     torch.manual_seed(0)
-    model = Model({"image": TinyImage(), "text": TinyText()}, CrossAttentionFusion({"image": 16, "text": 12}, 12, 3))
+    encoders, dims = {"image": TinyImage(), "text": TinyText()}, {"image": 16, "text": 12}
+    if name in HEARING:
+        encoders, dims = {**encoders, "audio": tiny_audio()}, {**dims, "audio": 12}
+    model = Model(encoders, CrossAttentionFusion(dims, 12, 3))
     numbers = Supervision(mean=5.0, deviation=2.0)
     objective = OBJECTIVES[name](model.shape(3, {"image": 5, "text": 5}, numbers))
     optimizer = adamw([*model.parameters(), *objective.parameters()], lr=3e-3)

@@ -1,0 +1,80 @@
+"""A small transformer on patches of the log-mel spectrogram (AST, arXiv:2104.01778), trained from scratch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmexp.attention import masked_mean, pack, places_of, unpack
+from mmexp.encoders.sounds import LogMel, heard, raw
+from mmexp.encoders.transformer_block import Block
+from mmexp.errors import RequestError
+from mmexp.types import Encoded, PositiveFloat, PositiveInt, Prepared
+
+
+class SpectrogramTransformer(nn.Module):
+    """Square patches of `patch` mel bands and frames of 10 ms, learned positions, pooled as the mean of the real tokens.
+
+    Of a sound it hears the first `seconds`, one channel at `rate` Hz; tokens of the silence that fills up a shorter one are
+    masked. `grid` says how many rows (mel bands, the lowest first) and columns (time) of tokens there are, row-major.
+    Raises RequestError for sizes that do not go together.
+    """
+
+    modality = "audio"
+    pretrained = False
+    adapter_targets = r"blocks\.\d+\.(qkv|proj|fc1|fc2)"
+
+    def __init__(
+        self,
+        rate: PositiveInt = 16000,
+        seconds: PositiveFloat = 5.0,
+        mels: PositiveInt = 64,
+        patch: PositiveInt = 16,
+        dim: PositiveInt = 192,
+        depth: PositiveInt = 4,
+        heads: PositiveInt = 3,
+    ):
+        super().__init__()
+        if dim % heads:
+            raise RequestError(f"dim={dim} does not divide into heads={heads}.")
+        if mels % patch:
+            raise RequestError(f"mels={mels} does not divide into patches of {patch} bands.")
+        self.log_mel = LogMel(rate, mels)
+        columns = (int(seconds * rate) - self.log_mel.width + self.log_mel.hop) // (patch * self.log_mel.hop)
+        if columns < 1:
+            raise RequestError(f"seconds={seconds} is less than a patch of {patch} frames of 10 ms.")
+        self.rate, self.dim, self.patch = rate, dim, patch
+        self.grid, self.spectrogram_size = (mels // patch, columns), (mels, columns * patch)
+        self.length = (columns * patch - 1) * self.log_mel.hop + self.log_mel.width
+        self.embed = nn.Conv2d(1, dim, patch, stride=patch)
+        self.positions = nn.Parameter(torch.empty(self.grid[0] * columns, dim))
+        self.blocks = nn.ModuleList(Block(dim, heads, depth) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim)
+        nn.init.normal_(self.positions, std=0.02)
+
+    def prepare(self, values: Sequence[Any]) -> Prepared:
+        """Return `samples (B, T)` of sounds, each (samples (T,) float32, their rate in Hz)."""
+        return {"samples": raw(values, self.rate, self.length)}
+
+    def spectrogram(self, samples: Tensor) -> Prepared:
+        """Return `spectrogram (B, M, F)` of `samples (B, T)`, and `mask (B, F)`."""
+        spectrogram = self.log_mel(samples)
+        return {"spectrogram": spectrogram, "mask": heard(samples, spectrogram.shape[2], self.log_mel.hop)}
+
+    def forward(self, prepared: Prepared) -> Encoded:
+        """Encode `spectrogram (B, M, F)` with `mask (B, F)`, or `samples (B, T)`."""
+        prepared = self.spectrogram(prepared["samples"]) if "samples" in prepared else prepared
+        mask = self._real(prepared["mask"])
+        tokens = self.embed(prepared["spectrogram"][:, None].to(self.embed.weight.dtype)).flatten(2).transpose(1, 2)
+        places = places_of(mask)
+        tokens = pack(tokens + self.positions, places)
+        for block in self.blocks:
+            tokens = block(tokens, mask, places)
+        tokens = unpack(self.norm(tokens), places, mask)
+        return Encoded(tokens, masked_mean(tokens, mask), mask)
+
+    def _real(self, frames: Tensor) -> Tensor:
+        """Return which tokens (B, N) have a real frame, of `frames (B, F)`."""
+        columns = frames.unflatten(1, (-1, self.patch)).any(2)
+        return columns[:, None].expand(-1, self.grid[0], -1).flatten(1)
