@@ -37,6 +37,8 @@ class Model(nn.Module):
             fused_dim=self.fusion.dim,
             vocab_size=getattr(text, "vocab_size", None),
             mask_token_id=getattr(text, "mask_token_id", None),
+            marks=getattr(text, "marks", None),
+            context=getattr(text, "context", None),
             image_size=getattr(image, "image_size", None),
             grid=getattr(image, "grid", None),
             num_classes=num_classes,

@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import Logger
 
 from mmexp import build
 from mmexp.request import Request
+from mmexp.runs.table import falls
 from mmexp.tasks.base import Task
 from mmexp.training.interrupt import SignalCheckpoint
 from mmexp.training.loggers import RunFacts
@@ -17,11 +18,13 @@ from mmexp.training.progress import ProgressBar, Stopwatch
 
 
 def monitored(task: Task) -> tuple[str, str]:
-    """Return what makes a checkpoint the best: retrieval where the task has a common space, else accuracy, else loss."""
+    """Return what makes a checkpoint the best: retrieval in a common space, else accuracy, else captions, else the loss."""
     if len(task.model.encoders) > 1 and any(hasattr(o, "embed") for o in task.objectives.values()):
         return "val/mean_reciprocal_rank", "max"
     if any(hasattr(o, "classify") for o in task.objectives.values()):
         return "val/accuracy", "max"
+    if task.first_with("generate"):
+        return "val/cider", "max"
     return "val/loss", "min"
 
 
@@ -38,7 +41,7 @@ def make_trainer(
     checkpointing, stopping = build.make(config["checkpoint"]), build.make(config["early_stopping"])
     metric, mode = monitored(task)
     if checkpointing.monitor:
-        metric, mode = checkpointing.monitor, "min" if "loss" in checkpointing.monitor else "max"
+        metric, mode = checkpointing.monitor, "min" if falls(checkpointing.monitor) else "max"
     validations = max(1, ceil(task.total_steps / (checkpointing.validate_every_epochs * epoch_steps)))
     directory = request.directory / "checkpoints"
     quieten()

@@ -45,7 +45,10 @@ class Encoded:
 
 
 class Samples(Protocol):
-    """The rows of one split. `concepts (N,)` are equal where two rows show the same thing; `labels (N,)` is -1 for none."""
+    """The rows of one split. `concepts (N,)` are equal where two rows show the same thing; `labels (N,)` is -1 for none.
+
+    Where a row may have several texts, `texts(row) -> list[str]` returns each alone.
+    """
 
     concepts: np.ndarray
     labels: np.ndarray
@@ -97,7 +100,11 @@ class Augmentation(Protocol):
 
 
 class Encoder(Protocol):
-    """One modality in, `Encoded` out. `adapter_targets` are regular expressions of the Linear layers LoRA may wrap."""
+    """One modality in, `Encoded` out. `adapter_targets` are regular expressions of the Linear layers LoRA may wrap.
+
+    That of `text` also has `vocab_size`, `mask_token_id`, `marks`, the most tokens of a text as `context`, and
+    `decode(ids (B, N)) -> list[str]`: objectives that hide or write words need these.
+    """
 
     modality: str
     dim: int
@@ -112,6 +119,14 @@ class Encoder(Protocol):
         ...
 
 
+class Marks(NamedTuple):
+    """The token ids by which a text encoder's tokenizer marks where a text begins and ends, and what is no text at all."""
+
+    begin: int
+    end: int
+    pad: int
+
+
 @dataclass(frozen=True)
 class ModelShape:
     """The sizes that a head needs: `dims` of each modality's encoding, of the fused one, and what there is to predict."""
@@ -120,6 +135,8 @@ class ModelShape:
     fused_dim: int | None
     vocab_size: int | None = None
     mask_token_id: int | None = None
+    marks: Marks | None = None
+    context: int | None = None
     image_size: int | None = None
     grid: tuple[int, int] | None = None
     num_classes: int = 0

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmexp.model import Model
 from mmexp.tasks.views import StepViews
-from mmexp.types import Encoded, Prepared
+from mmexp.types import Encoded, Marks, Prepared
 
 
 class TinyImage(nn.Module):
@@ -40,6 +40,7 @@ class TinyText(nn.Module):
     modality = "text"
     adapter_targets = r"mix"
     vocab_size, mask_token_id, cut = 32, 1, 0
+    marks, context = Marks(begin=2, end=3, pad=0), 8
 
     def __init__(self, dim: int = 12):
         super().__init__()

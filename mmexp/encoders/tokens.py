@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from mmexp.types import Prepared
+from mmexp.types import Marks, Prepared
 
 
 def pad(rows: Sequence[Sequence[int]], pad_id: int) -> Prepared:
@@ -15,3 +15,9 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int) -> Prepared:
         ids[i, : len(row)] = torch.tensor(row)
         mask[i, : len(row)] = True
     return {"ids": ids, "mask": mask}
+
+
+def words_of(ids: Sequence[int], marks: Marks) -> list[int]:
+    """Return the tokens between the marks of begin and end, where there are such."""
+    words = list(ids[1:] if ids[0] == marks.begin else ids)
+    return words[: words.index(marks.end)] if marks.end in words else words

@@ -1,4 +1,4 @@
-"""Pictures for the report: what was retrieved for which query, what was taken for what, and how samples were augmented."""
+"""Pictures for the report: what was retrieved, what was taken for what, what was written, how samples were augmented."""
 
 import torch
 from PIL import Image
@@ -6,12 +6,14 @@ from torch import Tensor
 
 from mmexp.data.loading import PreparedSamples
 from mmexp.data.orders import AS_IT_IS
-from mmexp.runs.report import Confusion, Gallery, Query, Retrieved, Version
+from mmexp.runs.report import Captioned, Confusion, Gallery, Query, Retrieved, Version
 from mmexp.tasks.base import Task
+from mmexp.tasks.captions import written
 from mmexp.types import DataSource, Samples
 
 QUERIES, RETRIEVED = 8, 6
 SAMPLES, VERSIONS = 4, 5
+CAPTIONS = 12
 
 
 def make_gallery(task: Task, source: DataSource, train: PreparedSamples) -> Gallery:
@@ -20,7 +22,7 @@ def make_gallery(task: Task, source: DataSource, train: PreparedSamples) -> Gall
     Of `train` it shows some samples as they are and augmented; none where there is no augmentation.
     """
     retrieval: dict[str, list[Query]] = {}
-    confusion = None
+    confusion, captions = None, []
     for split, gathered in task.gathered.items():
         whole = gathered.stacked()
         if split.startswith("test") and {"vector/image", "vector/text"} <= set(whole):
@@ -28,8 +30,10 @@ def make_gallery(task: Task, source: DataSource, train: PreparedSamples) -> Gall
                 retrieval[f"{query} to {key}, {split}"] = _queries(source.splits[split], whole, query, key)
         if split == "test" and "logits" in whole:
             confusion = _confusion(whole, list(source.classes))
+        if split == "test" and "caption" in whole:
+            captions = _captions(source, split, written(whole, task.model.encoders["text"].decode))
     varied = train.variation is not None and train.variation.augmentations
-    return Gallery(retrieval, confusion, augmented=augmented(train) if varied else [])
+    return Gallery(retrieval, confusion, augmented=augmented(train) if varied else [], captions=captions)
 
 
 def augmented(train: PreparedSamples) -> list[list[Version]]:
@@ -67,6 +71,20 @@ def _queries(samples: Samples, whole: dict[str, Tensor], query: str, key: str) -
         shown = samples.read(row, "image") if query == "image" else None
         found.append(Query(shown, str(samples.read(row, "text")), list(best.values())))
     return found
+
+
+def _captions(source: DataSource, split: str, said: dict[int, str]) -> list[Captioned]:
+    """Return what was written for rows spread evenly over the set, beside their own texts."""
+    rows, samples = sorted(said), source.splits[split]
+    places = torch.linspace(0, len(rows) - 1, CAPTIONS).long().unique().tolist()
+    return [
+        Captioned(
+            samples.read(row, "image") if "image" in source.modalities else None,
+            str(samples.read(row, "text")),
+            said[row],
+        )
+        for row in (rows[place] for place in places)
+    ]
 
 
 def _confusion(whole: dict[str, Tensor], classes: list[str]) -> Confusion:

@@ -44,6 +44,15 @@ class Query:
 
 
 @dataclass
+class Captioned:
+    """What was written for one row, and the row's own `text`."""
+
+    picture: Image.Image | None
+    text: str
+    written: str
+
+
+@dataclass
 class Confusion:
     """`counts (C, C)`: rows are the true classes, columns the predicted ones."""
 
@@ -79,6 +88,7 @@ class Gallery:
     confusion: Confusion | None = None
     attention: list[Attention] = field(default_factory=list)
     augmented: list[list[Version]] = field(default_factory=list)
+    captions: list[Captioned] = field(default_factory=list)
 
 
 def write_report(directory: Path, gallery: Gallery) -> Path:
@@ -133,7 +143,11 @@ def _tiles(numbers: list[Number], most: int = 4) -> list[dict[str, Any]]:
     of_split = [n for n in numbers if n.split == numbers[0].split and n.final is not None]
     by_name = {n.metric: n for n in of_split}
     heads = [n for n in of_split if n.metric.endswith("_r10")]
-    heads += [by_name[name] for name in ("accuracy", "matching_accuracy", "f1_macro", "loss") if name in by_name]
+    heads += [
+        by_name[name]
+        for name in ("accuracy", "matching_accuracy", "f1_macro", "cider", "bleu4", "loss")
+        if name in by_name
+    ]
     return [
         {"number": n, "beside": by_name.get(re.sub("_r10$", "_r1", n.metric)) if "_r10" in n.metric else None}
         for n in heads[:most]

@@ -13,6 +13,7 @@ from rich.text import Text
 _RECALL = re.compile(r"(\w+?)_to_(\w+)_(r\d+|median_rank)$")
 _SHARE = re.compile(r"(_r\d+|accuracy|f1_macro)$")
 _TELLING = ("text_to_image_r1", "text_to_image_r10", "image_to_text_r1", "image_to_text_r10")
+_NAMES = {"bleu4": "BLEU-4", "cider": "CIDEr"}
 _SPLITS = {"test": 0, "val": 1, "train": 3}  # any further evaluation set is told before `train`
 _STATUS = {"completed": "green", "failed": "red", "interrupted": "yellow", "running": "cyan"}
 
@@ -61,9 +62,16 @@ def in_words(metric: str) -> str:
         return f"{query} → {key} {what.replace('_', ' ') if what == 'median_rank' else 'R@' + what[1:]}"
     if metric == "f1_macro":
         return "F1 (macro)"
+    if metric in _NAMES:
+        return _NAMES[metric]
     if metric.startswith("loss_"):
         return f"loss, {metric.removeprefix('loss_').replace('_', ' ')}"
     return metric.replace("_", " ")
+
+
+def falls(metric: str) -> bool:
+    """Say whether less of it is better."""
+    return any(word in metric.rpartition("/")[2] for word in ("loss", "error", "median_rank", "perplexity"))
 
 
 def shown(metric: str, value: float | None, unit: bool = True) -> str:
@@ -158,7 +166,7 @@ def _telling(metrics: set[str]) -> list[str]:
     """Return the few metrics for a terminal's width; with more than two modalities R@10 alone of each direction."""
     others = sorted(m for m in metrics - set(_TELLING) if _RECALL.match(m) and m.endswith("_r10"))
     recalls = [m for m in _TELLING if m in metrics and (not others or m.endswith("_r10"))]
-    return recalls + others + [m for m in ("matching_accuracy", "accuracy", "loss") if m in metrics]
+    return recalls + others + [m for m in ("matching_accuracy", "accuracy", "cider", "loss") if m in metrics]
 
 
 def _main_metrics(runs: list[dict[str, float]], most: int = 4) -> list[str]:
@@ -175,7 +183,7 @@ def _best(name: str, rows: list[dict]) -> float | None:
     values = [v for row in rows if (v := (row.get("metrics") or {}).get(name)) is not None and math.isfinite(v)]
     if len(values) < 2:
         return None
-    return min(values) if "loss" in name.rpartition("/")[2] else max(values)
+    return min(values) if falls(name) else max(values)
 
 
 def _choices(row: dict) -> dict[str, Any]:

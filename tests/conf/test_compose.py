@@ -22,6 +22,8 @@ TOGETHER = {
     "task=distill": ["objective=[matching,distill]", "teacher=x"],
     "objective=masked": ["fusion=none"],
     "objective=bag_of_words": ["fusion=none"],
+    "objective=caption": ["fusion=none"],
+    "objective=prefix_lm": ["fusion=none"],
     "encoder=timm": ["encoder.image.name=resnet18"],
     "encoder/image=timm": ["encoder.image.name=resnet18"],
     "encoder/text=huggingface": ["encoder.text.name=x"],

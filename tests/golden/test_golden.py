@@ -5,6 +5,7 @@ python tests/golden/test_golden.py     # writes the curves anew, after a change 
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -16,12 +17,14 @@ from stand_ins import TinyImage, TinyText, batch_of, views_of
 from mmexp.fusion.xattn import CrossAttentionFusion
 from mmexp.model import Model
 from mmexp.objectives.bag_of_words import BagOfWords
+from mmexp.objectives.caption import Caption
 from mmexp.objectives.classify import Classify
 from mmexp.objectives.contrastive import Contrastive
 from mmexp.objectives.distill import Distill
 from mmexp.objectives.margin import Margin
 from mmexp.objectives.masked import Masked
 from mmexp.objectives.matching import Matching
+from mmexp.objectives.prefix_lm import PrefixLM
 from mmexp.objectives.siglip import SigLip
 from mmexp.objectives.supcon import SupCon
 from mmexp.objectives.triplet import Triplet
@@ -40,6 +43,8 @@ OBJECTIVES = {
     "triplet": Triplet,
     "margin": Margin,
     "supcon": SupCon,
+    "caption": partial(Caption, dim=12),
+    "prefix_lm": partial(PrefixLM, dim=12),
 }
 
 
