@@ -2,14 +2,14 @@
 
 from torch import Tensor
 
-from mmexp.objectives.captioner import Captioner, Reads, Source, make_decoder
+from mmexp.objectives.captioner import Captioner, Source, make_decoder
 from mmexp.objectives.decoder import State, causal
 from mmexp.objectives.generation import Decoding
 from mmexp.types import Fraction, ModelShape, PositiveInt, Views
 
 
 class Caption(Captioner):
-    """Causal self-attention over the words, cross-attention to the `source`'s tokens or to its pooled encoding.
+    """Causal self-attention over the words, cross-attention to the `source`'s tokens.
 
     Unlike CoCa's, the decoder has no layers of its own for the text alone: the text encoder, which `contrastive` trains, is
     not bound to be causal and so cannot be read here.
@@ -22,7 +22,6 @@ class Caption(Captioner):
         shape: ModelShape,
         *,
         source: str = "image",
-        reads: Reads = "tokens",
         dim: PositiveInt = 192,
         depth: PositiveInt = 2,
         heads: PositiveInt = 3,
@@ -31,7 +30,7 @@ class Caption(Captioner):
         validation_rows: PositiveInt | None = 256,
     ):
         decoder = make_decoder(shape, dim, depth, heads, reads=True)
-        told = Source(shape, source, reads, dim)
+        told = Source(shape, source, "tokens", dim)
         super().__init__(shape, "caption", told, decoder, label_smoothing, decoding, validation_rows)
 
     def hidden(self, views: Views, ids: Tensor, given: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """What the generative objectives share: the words as targets, the encoding that is told, likelihood and writing."""
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -59,7 +60,7 @@ class Captioner(nn.Module):
     """Predicts each word of the text from those before it and from the source's encoding.
 
     A row of a changed batch counts by how far its words are about what its source shows. `validation_rows` of a set are put
-    into words when it is validated in training. The loss is `name`; what it says is in its subclasses.
+    into words when it is validated in training, in no more tokens than the text encoder's context. The loss is `name`; what it says is in its subclasses.
     """
 
     def __init__(
@@ -74,9 +75,12 @@ class Captioner(nn.Module):
     ):
         super().__init__()
         assert shape.marks
+        assert shape.context
         self.name, self.marks, self.label_smoothing = name, shape.marks, label_smoothing
         self.source, self.decoder = source, decoder
-        self.decoding, self.validation_rows = decoding or Decoding(), validation_rows
+        decoding = decoding or Decoding()
+        self.decoding = replace(decoding, longest=min(decoding.longest, shape.context))
+        self.validation_rows = validation_rows
 
     def given(self, real: Tensor, views: Views) -> Tensor:
         """Return how many of each row's first tokens (B,) are told and not predicted: the begin mark alone."""
@@ -109,7 +113,7 @@ class Captioner(nn.Module):
         return every.sum(1), real[:, 1:].sum(1)
 
     def generate(self, views: Views, rows: Tensor) -> Tensor:
-        """Return ids (R, `decoding.longest`) of the text written for each of `rows (R,)`, the end mark in them where it came."""
+        """Return ids (R, `decoding.longest`) of what is written for each of `rows (R,)`, up to the end mark where it came."""
         begin = torch.full_like(rows, self.marks.begin)
         return self.decoding(self.decoder.step, self.state(views)[rows], begin, self.marks, views.generator("writing"))
 

@@ -14,6 +14,7 @@ class PrefixLM(Captioner):
 
     How many words are given is drawn for each row, from none to all but the end mark. (The paper's model has an encoder
     for the prefix; here one stack reads and writes, as in UniLM, arXiv:1905.03197.)
+    `reads` pooled is a picture as one vector (ClipCap, arXiv:2111.09734).
     """
 
     needs = ("{source}", "text", "tokens")
