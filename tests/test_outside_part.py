@@ -128,8 +128,7 @@ def test_captions_are_measured_and_shown(tmp_path):
     common = ("fusion=none", "objective=[caption,prefix_lm]", "objective.caption.validation_rows=3")
     train(tmp_path, *common, "budget.epochs=30", "optimizer.lr=0.01", "hydra.run.dir=run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert 1 < metrics["test/caption_perplexity"] < 8
-    assert metrics["test/cider"] > 0.1
-    assert metrics["test/bleu4"] >= 0
+    assert 1 < metrics["test/caption_perplexity"] < 2
+    assert metrics["test/cider"] > 1, "2.5 is the most, of one word each"
     assert (tmp_path / "run" / "checkpoints" / "best.ckpt").is_file()
     assert "What was written" in (tmp_path / "run" / "report.html").read_text()

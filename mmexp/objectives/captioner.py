@@ -60,7 +60,7 @@ class Captioner(nn.Module):
     """Predicts each word of the text from those before it and from the source's encoding.
 
     A row of a changed batch counts by how far its words are about what its source shows. `validation_rows` of a set are put
-    into words when it is validated in training, in no more tokens than the text encoder's context. The loss is `name`; what it says is in its subclasses.
+    into words when it is validated in training, in no more tokens than the text encoder's context. The loss is `name`.
     """
 
     def __init__(
