@@ -17,8 +17,11 @@ def slow_when_fused(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """Return what each query sees: `query (B, H, N, d)`, `key`, `value (B, H, M, d)`, `mask (B, M)` true where real."""
-    seen = mask[:, None, None]
+    """Return what each query sees: `query (B, H, N, d)`, `key`, `value (B, H, M, d)`.
+
+    `mask (B, M)` is true where a key is real, `mask (B, N, M)` where a query may see it.
+    """
+    seen = mask[:, None, None] if mask.dim() == 2 else mask[:, None]
     if not slow_when_fused(query.device, query.dtype):
         return F.scaled_dot_product_attention(query, key, value, seen)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)

@@ -80,6 +80,7 @@ def prepare(request: Request) -> Experiment:
     steps = budget.total_steps(loading.batch_size, len(source.splits["train"]), 1.0)
     balance = build.balance(config, assembled, train.dataset, teacher)
     task = build.task(config, assembled, balance, steps, teacher)
+    task.samples = source.splits
     if budget.flops:
         from mmexp.training.cost import step_cost
 

@@ -44,6 +44,7 @@ class Model(nn.Module):
             vocab_size=getattr(text, "vocab_size", None),
             mask_token_id=getattr(text, "mask_token_id", None),
             word_edges=getattr(text, "word_edges", None),
+            marks=getattr(text, "marks", None),
             context=getattr(text, "context", None),
             image_size=getattr(image, "image_size", None),
             grid=getattr(image, "grid", None),

@@ -16,15 +16,21 @@ from mmexp.training.loggers import RunFacts
 from mmexp.training.messages import quieten
 from mmexp.training.progress import ProgressBar, Stopwatch
 
-BEST_BY = {"classify": "accuracy", "mark": "mean_average_precision", "estimate": "mean_absolute_error"}
+# By the method with which an objective shows what it can do.
+BEST_BY = {
+    "classify": "accuracy",
+    "mark": "mean_average_precision",
+    "estimate": "mean_absolute_error",
+    "generate": "cider",
+}
 
 
 def monitored(task: Task) -> tuple[str, str]:
     """Return what makes a checkpoint the best: retrieval in a common space, else what the head is for, else the loss."""
     if len(task.model.encoders) > 1 and any(hasattr(o, "embed") for o in task.objectives.values()):
         return "val/mean_reciprocal_rank", "max"
-    for head, metric in BEST_BY.items():
-        if any(hasattr(o, head) for o in task.objectives.values()):
+    for method, metric in BEST_BY.items():
+        if task.first_with(method):
             return f"val/{metric}", "min" if falls(metric) else "max"
     return "val/loss", "min"
 

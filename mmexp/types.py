@@ -61,6 +61,7 @@ class Samples(Protocol):
     """The rows of one split. `concepts (N,)` are equal where two rows show the same thing; `labels (N,)` is -1 for none.
 
     `targets (N, C)` and `number (N,)`, both float32 and as in a batch, may be there too.
+    Where a row may have several texts, `texts(row) -> list[str]` returns each alone.
     """
 
     concepts: np.ndarray
@@ -120,6 +121,8 @@ class Encoder(Protocol):
     """One modality in, `Encoded` out. `adapter_targets` are regular expressions of the Linear layers LoRA may wrap.
 
     One for sounds has its clips' `length` in samples; where it works on spectrograms, `spectrogram(samples) -> Prepared`.
+    That of `text` also has `vocab_size`, `mask_token_id`, `marks`, the most tokens of a text as `context`, and
+    `decode(ids (B, N)) -> list[str]`: objectives that hide or write words need these.
     """
 
     modality: str
@@ -136,6 +139,14 @@ class Encoder(Protocol):
         An encoder whose `sees_parts` is true also has `encode_visible(prepared, keep (B, K))`, which encodes those tokens alone.
         """
         ...
+
+
+class Marks(NamedTuple):
+    """The token ids by which a text encoder's tokenizer marks where a text begins and ends, and what is no text at all."""
+
+    begin: int
+    end: int
+    pad: int
 
 
 @dataclass(frozen=True)
@@ -167,6 +178,7 @@ class ModelShape:
     vocab_size: int | None = None
     mask_token_id: int | None = None
     word_edges: Tensor | None = None
+    marks: Marks | None = None
     context: int | None = None
     image_size: int | None = None
     grid: tuple[int, int] | None = None

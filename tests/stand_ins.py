@@ -1,6 +1,7 @@
 """Small real parts for tests: encoders of a few parameters, and a step's views without a trainer."""
 
 from collections.abc import Sequence
+from string import ascii_lowercase
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from mmexp.encoders.spectrogram import SpectrogramTransformer
 from mmexp.model import Model
 from mmexp.tasks.views import StepViews
-from mmexp.types import Encoded, Prepared
+from mmexp.types import Encoded, Marks, Prepared
 
 
 class TinyImage(nn.Module):
@@ -47,6 +48,7 @@ class TinyText(nn.Module):
     modality = "text"
     adapter_targets = r"mix"
     vocab_size, mask_token_id, context, cut = 32, 1, 8, 0
+    marks = Marks(begin=2, end=3, pad=0)
 
     def __init__(self, dim: int = 12):
         super().__init__()
@@ -59,6 +61,11 @@ class TinyText(nn.Module):
         longest = max(map(len, rows))
         ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
         return {"ids": ids, "mask": ids > 0}
+
+    def decode(self, ids: Tensor) -> list[str]:
+        letters = {4 + ord(c) % 28: c for c in ascii_lowercase}
+        texts = ["".join(letters.get(i, "." if i == 3 else "") for i in row) for row in ids.tolist()]
+        return [text.partition(".")[0] for text in texts]
 
     def forward(self, prepared: Prepared) -> Encoded:
         tokens = self.mix(self.words(prepared["ids"]))

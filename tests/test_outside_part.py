@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 OUTSIDE = ("--config-dir", str(HERE / "outside" / "conf"), "encoder=tiny", "data=squares", "fusion=sum")
 
@@ -14,7 +16,7 @@ def train(tmp_path: Path, *overrides: str, expect: int = 0) -> subprocess.Comple
     done = subprocess.run(
         [sys.executable, "-m", "mmexp", "train", *OUTSIDE, "hardware.precision=32-true", *overrides],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(HERE)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
         timeout=300,
@@ -66,7 +68,7 @@ def test_the_saved_configuration_repeats_the_run(tmp_path):
             "hydra.run.dir=second",
         ],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(HERE)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])},
         check=True,
         capture_output=True,
     )
@@ -111,11 +113,22 @@ def test_a_sweep_goes_on_after_a_failing_run(tmp_path):
     assert "completed" in done.stdout and "failed" in done.stdout
 
 
-def test_two_processes_do_as_one(tmp_path):
-    common = ("budget.steps=4", "fusion=none", "objective=contrastive")
+@pytest.mark.parametrize("objective", ["contrastive", "[contrastive,caption]"])
+def test_two_processes_do_as_one(tmp_path, objective):
+    common = ("budget.steps=4", "fusion=none", f"objective={objective}")
     train(tmp_path, *common, "hydra.run.dir=one")
     ddp = ("hardware=ddp", "hardware.accelerator=cpu", "hardware.devices=2")
     train(tmp_path, *common, *ddp, "hydra.run.dir=two")
     one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
     for name, value in one.items():
         assert abs(two[name] - value) < 1e-3, name
+
+
+def test_captions_are_measured_and_shown(tmp_path):
+    common = ("fusion=none", "objective=[caption,prefix_lm]", "objective.caption.validation_rows=3")
+    train(tmp_path, *common, "budget.epochs=30", "optimizer.lr=0.01", "hydra.run.dir=run")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert 1 < metrics["test/caption_perplexity"] < 2
+    assert metrics["test/cider"] > 1, "2.5 is the most, of one word each"
+    assert (tmp_path / "run" / "checkpoints" / "best.ckpt").is_file()
+    assert "What was written" in (tmp_path / "run" / "report.html").read_text()

@@ -52,6 +52,11 @@ class TableSamples:
         except OSError as error:
             raise RequestError(f"{self.where(row)}: {complaint(error, modality)}") from error
 
+    def texts(self, row: int) -> list[str]:
+        """Return the row's captions, one or several."""
+        value = self.cell(row, "text")
+        return [text_of(one) for one in (value if isinstance(value, list) else [value])]
+
     def where(self, row: int) -> str:
         """Return file and line."""
         return self.table.places[int(self.rows[row])]

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from mmexp.attention import fast_attention, masked_mean
 from mmexp.encoders.names import first_line
-from mmexp.encoders.tokens import pad, word_edges
+from mmexp.encoders.tokens import pad, word_edges, words_of
 from mmexp.encoders.unused import retire_unused
 from mmexp.errors import RequestError
-from mmexp.types import Encoded, PositiveInt, Prepared
+from mmexp.types import Encoded, Marks, PositiveInt, Prepared
 
 
 class HuggingFaceText(nn.Module):
@@ -40,6 +40,9 @@ class HuggingFaceText(nn.Module):
         self.vocab_size: int = self.model.get_input_embeddings().num_embeddings
         self.pad_token_id = _mark(self.tokenizer, "pad", "eos", "unk")
         self.mask_token_id = _mark(self.tokenizer, "mask", "unk", "eos")
+        # As the library's own decoders do: T5 begins with padding.
+        begin, end = _mark(self.tokenizer, "bos", "cls", "pad", "eos"), _mark(self.tokenizer, "eos", "sep", "pad")
+        self.marks = Marks(begin, end, self.pad_token_id)
         blank = torch.full((1, 2), self.mask_token_id)
         self.dim = retire_unused(self, {"ids": blank, "mask": torch.ones_like(blank).bool()}).pooled.shape[-1]
 
@@ -56,6 +59,11 @@ class HuggingFaceText(nn.Module):
                 self.cut += 1
                 rows[i] = self.tokenizer(values[i], truncation=True, max_length=self.context)["input_ids"]
         return pad(rows, self.pad_token_id)
+
+    def decode(self, ids: Tensor) -> list[str]:
+        """Return the texts of `ids (B, N)`, each up to its end mark."""
+        rows = [words_of(row, self.marks) for row in ids.tolist()]
+        return [self.tokenizer.decode(row, skip_special_tokens=True).strip() for row in rows]
 
     def forward(self, prepared: Prepared) -> Encoded:
         """Encode `ids (B, N)` with `mask (B, N)`."""

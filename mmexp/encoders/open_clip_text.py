@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from mmexp.attention import fast_attention, masked_mean
 from mmexp.encoders.open_clip_towers import tower
-from mmexp.encoders.tokens import word_edges
+from mmexp.encoders.tokens import word_edges, words_of
 from mmexp.encoders.unused import retire_unused
-from mmexp.types import Encoded, Prepared
+from mmexp.types import Encoded, Marks, Prepared
 
 
 class OpenClipText(nn.Module):
@@ -36,6 +36,7 @@ class OpenClipText(nn.Module):
         inner = getattr(self.tokenizer, "tokenizer", None)
         self.pad_token_id: int = getattr(inner, "pad_token_id", None) or 0
         self.mask_token_id = _mask_id(self.tokenizer, inner)
+        self.marks = _marks(self.tokenizer, inner, self.pad_token_id)
         self.trims = self.foreign or self.model.attn_mask is not None or self.model.use_pad_mask
         self.trims = self.trims and getattr(self.model, "pool_type", "") != "last"
         # In open_clip's own blocks the fused attention is wrapped as a whole: its inner layer alone is never called.
@@ -70,6 +71,11 @@ class OpenClipText(nn.Module):
         places = torch.arange(1, ids.shape[1] + 1)
         return ((ids != self.pad_token_id) * places).amax(1).clamp_min(1)
 
+    def decode(self, ids: Tensor) -> list[str]:
+        """Return the texts of `ids (B, N)`, each up to its end mark."""
+        tokenizer = getattr(self.tokenizer, "tokenizer", self.tokenizer)
+        return [tokenizer.decode(words_of(row, self.marks)).strip() for row in ids.tolist()]
+
     def forward(self, prepared: Prepared) -> Encoded:
         """Encode `ids (B, N)` with `mask (B, N)`."""
         ids, mask = prepared["ids"], prepared["mask"]
@@ -102,3 +108,13 @@ def _mask_id(tokenizer: Any, inner: Any) -> int:
     names = ("mask_token_id", "unk_token_id", "bos_token_id")
     found = [getattr(inner, name, None) for name in names] + [getattr(tokenizer, "sot_token_id", None), 0]
     return next(int(mark) for mark in found if mark is not None)
+
+
+def _marks(tokenizer: Any, inner: Any, pad: int) -> Marks:
+    """Return CLIP's own marks, or those of a tokenizer of the transformers library; SigLIP's has none for the begin."""
+    if inner is None:
+        return Marks(tokenizer.sot_token_id, tokenizer.eot_token_id, pad)
+    first = [getattr(inner, f"{name}_token_id", None) for name in ("bos", "cls")]
+    last = [getattr(inner, f"{name}_token_id", None) for name in ("eos", "sep")]
+    begin, end = (next((mark for mark in found if mark is not None), pad) for found in (first, last))
+    return Marks(begin, end, pad)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmexp.types import Prepared
+from mmexp.types import Marks, Prepared
 
 
 def pad(rows: Sequence[Sequence[int]], pad_id: int) -> Prepared:
@@ -38,3 +38,9 @@ def word_edges(pieces: Sequence[str], size: int) -> Tensor | None:
     edges = torch.ones(2, size, dtype=torch.bool)
     edges[:, : len(pieces)] = torch.stack([begins, ends])[:, :size]
     return edges
+
+
+def words_of(ids: Sequence[int], marks: Marks) -> list[int]:
+    """Return the tokens between the marks of begin and end, where there are such."""
+    words = list(ids[1:] if ids[0] == marks.begin else ids)
+    return words[: words.index(marks.end)] if marks.end in words else words

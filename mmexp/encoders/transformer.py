@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from mmexp.attention import masked_mean, places_of, unpack
 from mmexp.encoders.names import first_line
-from mmexp.encoders.tokens import pad, word_edges
+from mmexp.encoders.tokens import pad, word_edges, words_of
 from mmexp.encoders.transformer_block import Block
 from mmexp.errors import RequestError
-from mmexp.types import Encoded, PositiveInt, Prepared
+from mmexp.types import Encoded, Marks, PositiveInt, Prepared
 
 
 class Transformer(nn.Module):
@@ -43,6 +43,9 @@ class Transformer(nn.Module):
         self.vocab_size: int = self.tokenizer.get_vocab_size()
         self.pad_token_id: int = self.tokenizer.token_to_id("[PAD]")
         self.mask_token_id: int = self.tokenizer.token_to_id("[MASK]")
+        # It marks begin and end itself: a text of nothing is these two.
+        ends = self.tokenizer.encode("").ids or [self.pad_token_id]
+        self.marks = Marks(ends[0], ends[-1], self.pad_token_id)
         self.embed = nn.Embedding(self.vocab_size, dim)
         self.positions = nn.Parameter(torch.empty(context, dim))
         self.blocks = nn.ModuleList(Block(dim, heads, depth) for _ in range(depth))
@@ -65,6 +68,10 @@ class Transformer(nn.Module):
                 self.cut += 1
                 rows[i] = [*row[: self.context - 1], row[-1]]
         return pad(rows, self.pad_token_id)
+
+    def decode(self, ids: Tensor) -> list[str]:
+        """Return the texts of `ids (B, N)`, each up to its end mark."""
+        return [self.tokenizer.decode(words_of(row, self.marks)).strip() for row in ids.tolist()]
 
     def forward(self, prepared: Prepared) -> Encoded:
         """Encode `ids (B, N)` with `mask (B, N)`, N at most `context`."""

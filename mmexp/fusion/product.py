@@ -19,7 +19,7 @@ class ProductFusion(nn.Module):
         self.mix = nn.Linear(rank, dim)
 
     def forward(self, encoded: dict[str, Encoded]) -> Encoded:
-        """Fuse `{modality: Encoded}`; a missing modality counts as ones. Tokens are one per modality there, (B, M, rank)."""
+        """Fuse `{modality: Encoded}`; a missing modality counts as ones. Tokens are one per modality there, (B, M, D)."""
         factors = [torch.tanh(self.project[name](encoded[name].pooled)) for name in self.project if name in encoded]
         mask = torch.ones(len(factors[0]), len(factors), dtype=torch.bool, device=factors[0].device)
-        return Encoded(torch.stack(factors, 1), self.mix(reduce(torch.mul, factors)), mask)
+        return Encoded(self.mix(torch.stack(factors, 1)), self.mix(reduce(torch.mul, factors)), mask)

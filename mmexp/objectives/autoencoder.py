@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmexp.errors import RequestError, nearest
-from mmexp.objectives.masked import to_patches
+from mmexp.objectives.hiding import to_patches
 from mmexp.types import ModelShape, PositiveInt, Prepared, Terms, Views
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from mmexp.curriculum import Curriculum
 from mmexp.errors import RequestError
-from mmexp.objectives.masked import to_patches
+from mmexp.objectives.hiding import to_patches
 from mmexp.types import Fraction, ModelShape, Terms, Views
 
 

@@ -39,7 +39,7 @@ def history(path: Path) -> dict[str, Lines]:
 
 def _chart(split: str, metric: str) -> tuple[str, str] | None:
     """Return the chart and the line in it where a metric belongs, None for one that is not drawn."""
-    if metric.startswith("loss") or metric.endswith("accuracy"):
+    if metric.startswith("loss") or metric.endswith("accuracy") or metric in ("bleu4", "cider", "caption_perplexity"):
         return in_words(metric), split
     if found := re.search(r"_r(\d+)$", metric):
         return f"{in_words(metric).rpartition(' ')[0]}, recall ({split})", f"R@{found[1]}"

@@ -1,4 +1,4 @@
-"""Pictures for the report: what was retrieved for which query, what was taken for what, and how samples were augmented."""
+"""Pictures for the report: what was retrieved, what was taken for what, what was written, how samples were augmented."""
 
 import torch
 from PIL import Image
@@ -6,13 +6,15 @@ from torch import Tensor
 
 from mmexp.data.loading import PreparedSamples
 from mmexp.data.orders import AS_IT_IS
-from mmexp.runs.report import Answer, Confusion, Gallery, Query, Retrieved, Version
+from mmexp.runs.report import Answer, Captioned, Confusion, Gallery, Query, Retrieved, Version
 from mmexp.tasks.base import Task
+from mmexp.tasks.captions import written
 from mmexp.types import DataSource, Samples
 
 QUERIES, RETRIEVED = 8, 6
 SAMPLES, VERSIONS = 4, 5
 RIGHT, WRONG = 8, 4
+CAPTIONS = 12
 
 
 def make_gallery(task: Task, source: DataSource, train: PreparedSamples) -> Gallery:
@@ -21,7 +23,7 @@ def make_gallery(task: Task, source: DataSource, train: PreparedSamples) -> Gall
     Of `train` it shows some samples as they are and augmented; none where there is no augmentation.
     """
     retrieval: dict[str, list[Query]] = {}
-    confusion, answers = None, []
+    confusion, answers, captions = None, [], []
     for split, gathered in task.gathered.items():
         whole = gathered.stacked()
         if split.startswith("test") and {"vector/image", "vector/text"} <= set(whole):
@@ -30,8 +32,11 @@ def make_gallery(task: Task, source: DataSource, train: PreparedSamples) -> Gall
         if split == "test" and "logits" in whole:
             confusion = _confusion(whole, list(source.classes))
             answers = _answers(source, source.splits[split], whole)
+        if split == "test" and "caption" in whole:
+            captions = _captions(source, split, written(whole, task.model.encoders["text"].decode))
     varied = train.variation is not None and train.variation.augmentations
-    return Gallery(retrieval, confusion, answers=answers, augmented=augmented(train) if varied else [])
+    strip = augmented(train) if varied else []
+    return Gallery(retrieval, confusion, answers=answers, augmented=strip, captions=captions)
 
 
 def augmented(train: PreparedSamples) -> list[list[Version]]:
@@ -74,6 +79,19 @@ def _queries(samples: Samples, whole: dict[str, Tensor], query: str, key: str) -
 def _spread(rows: Tensor, count: int) -> list[int]:
     """Return up to `count` of the rows, evenly spread."""
     return rows[torch.linspace(0, len(rows) - 1, min(count, len(rows))).round().long()].tolist()
+
+
+def _captions(source: DataSource, split: str, said: dict[int, str]) -> list[Captioned]:
+    """Return what was written for rows spread evenly over the set, beside their own texts."""
+    samples = source.splits[split]
+    return [
+        Captioned(
+            samples.read(row, "image") if "image" in source.modalities else None,
+            str(samples.read(row, "text")),
+            said[row],
+        )
+        for row in _spread(torch.tensor(sorted(said)), CAPTIONS)
+    ]
 
 
 def _answers(source: DataSource, samples: Samples, whole: dict[str, Tensor]) -> list[Answer]:

@@ -55,6 +55,15 @@ class Answer:
 
 
 @dataclass
+class Captioned:
+    """What was written for one row, and the row's own `text`."""
+
+    picture: Image.Image | None
+    text: str
+    written: str
+
+
+@dataclass
 class Confusion:
     """`counts (C, C)`: rows are the true classes, columns the predicted ones."""
 
@@ -91,6 +100,7 @@ class Gallery:
     attention: list[Attention] = field(default_factory=list)
     augmented: list[list[Version]] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
+    captions: list[Captioned] = field(default_factory=list)
 
 
 def write_report(directory: Path, gallery: Gallery) -> Path:
@@ -146,13 +156,8 @@ def _tiles(numbers: list[Number], most: int = 4) -> list[dict[str, Any]]:
     by_name = {n.metric: n for n in of_split}
     heads = [n for n in of_split if n.metric.endswith("_r10")]
     answers = (
-        "accuracy",
-        "matching_accuracy",
-        "mean_average_precision",
-        "f1_macro",
-        "mean_absolute_error",
-        "r2",
-        "loss",
+        *("accuracy", "matching_accuracy", "mean_average_precision", "f1_macro", "mean_absolute_error", "r2"),
+        *("cider", "bleu4", "loss"),
     )
     heads += [by_name[name] for name in answers if name in by_name]
     return [

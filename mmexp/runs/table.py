@@ -11,7 +11,8 @@ from rich.text import Text
 _RECALL = re.compile(r"(\w+?)_to_(\w+)_(r\d+|median_rank)$")
 _SHARE = re.compile(r"(_r\d+|accuracy|f1_macro|mean_average_precision)$")
 _TELLING = ("text_to_image_r1", "text_to_image_r10", "image_to_text_r1", "image_to_text_r10")
-_ANSWERS = ("matching_accuracy", "accuracy", "mean_average_precision", "mean_absolute_error", "r2", "loss")
+_ANSWERS = ("matching_accuracy", "accuracy", "mean_average_precision", "mean_absolute_error", "r2", "cider", "loss")
+_NAMES = {"bleu4": "BLEU-4", "cider": "CIDEr", "r2": "R²", "f1_macro": "F1 (macro)"}
 _SPLITS = {"test": 0, "val": 1, "train": 3}  # any further evaluation set is told before `train`
 
 
@@ -57,10 +58,8 @@ def in_words(metric: str) -> str:
     if found := _RECALL.match(metric):
         query, key, what = found.groups()
         return f"{query} → {key} {what.replace('_', ' ') if what == 'median_rank' else 'R@' + what[1:]}"
-    if metric == "f1_macro":
-        return "F1 (macro)"
-    if metric == "r2":
-        return "R²"
+    if metric in _NAMES:
+        return _NAMES[metric]
     if metric.startswith("loss_"):
         return f"loss, {metric.removeprefix('loss_').replace('_', ' ')}"
     return metric.replace("_", " ")
@@ -68,7 +67,7 @@ def in_words(metric: str) -> str:
 
 def falls(metric: str) -> bool:
     """Say whether less of it is better."""
-    return any(word in metric.rpartition("/")[2] for word in ("loss", "error", "median_rank"))
+    return any(word in metric.rpartition("/")[2] for word in ("loss", "error", "median_rank", "perplexity"))
 
 
 def shown(metric: str, value: float | None, unit: bool = True) -> str:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from mmexp.curriculum import Curriculum
 from mmexp.model import Model
 from mmexp.tasks.balancing import BalancedStep, StepLosses, buffers_kept
+from mmexp.tasks.captions import caption_metrics, chosen_rows, write_captions
 from mmexp.tasks.evaluation import Gathered
 from mmexp.tasks.views import StepViews
-from mmexp.types import Batch
+from mmexp.types import Batch, Samples
 
 # The method by which an objective shows what its head says, and the name under which that is gathered.
 HEADS = {"classify": "logits", "mark": "marks", "estimate": "estimates"}
@@ -21,7 +22,7 @@ HEADS = {"classify": "logits", "mark": "marks", "estimate": "estimates"}
 class Task(L.LightningModule):
     """Trains `model` with `objectives`, each weighted, whose losses share it as `balance` says.
 
-    `splits` names the evaluation sets in the order of their loaders.
+    `splits` names the evaluation sets in the order of their loaders; `samples` are the rows of each by its name.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Task(L.LightningModule):
         self.optimizer_factory, self.schedule_factory = optimizer, schedule
         self.seed, self.total_steps, self.log_every_steps = seed, total_steps, log_every_steps
         self.splits: list[str] = []
+        self.samples: Mapping[str, Samples] = {}
         self.results: dict[str, float] = {}
         self.gathered: dict[str, Gathered] = {}
 
@@ -126,7 +128,8 @@ class Task(L.LightningModule):
         views = self.views(batch, batch_idx)
         _, numbers = self.terms(views)
         numbers = {name: self._gather(value.detach().view(1)).mean() for name, value in numbers.items()}
-        self.gathered.setdefault(split, Gathered()).add(numbers, self._tensors(views), len(batch["index"]))
+        rows = self._tensors(views) | self._captions(views, split)
+        self.gathered.setdefault(split, Gathered()).add(numbers, rows, len(batch["index"]))
 
     test_step = validation_step
 
@@ -144,6 +147,21 @@ class Task(L.LightningModule):
                     rows[said] = getattr(objective, head)(source)
         return {name: self._gather(tensor) for name, tensor in rows.items()}
 
+    def _captions(self, views: StepViews, split: str) -> dict[str, Tensor]:
+        """Return what is written for the rows of a batch: some of them at a validation in training, else all."""
+        writer = self.first_with("generate")
+        if writer is None:
+            return {}
+        most = None if self.trainer.testing else writer.validation_rows
+        rows = chosen_rows(views.batch["index"], len(self.samples[split]), most)
+        return {name: self._gather(tensor) for name, tensor in write_captions(writer, views, rows).items()}
+
+    def _numbers(self, split: str, gathered: Gathered) -> dict[str, float]:
+        numbers = gathered.metrics()
+        if self.first_with("generate"):
+            numbers |= caption_metrics(gathered.stacked(), self.model.encoders["text"].decode, self.samples[split])
+        return numbers
+
     def on_validation_epoch_start(self) -> None:
         """Forget the evaluation before."""
         self.gathered = {}
@@ -151,7 +169,7 @@ class Task(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Turn what was gathered into numbers, `<split>/<metric>`, in `results` and in the log."""
         for split, gathered in self.gathered.items():
-            numbers = {f"{split}/{name}": value for name, value in gathered.metrics().items()}
+            numbers = {f"{split}/{name}": value for name, value in self._numbers(split, gathered).items()}
             self.results |= numbers
             shown = {name: value for name, value in numbers.items() if not name.endswith(("_chance", "candidates"))}
             self.log_dict(shown, add_dataloader_idx=False, sync_dist=True)

@@ -24,6 +24,8 @@ TOGETHER = {
     "objective=masked_audio": ["fusion=none"],
     "objective=bag_of_words": ["fusion=none"],
     "objective=mae": ["fusion=none"],
+    "objective=caption": ["fusion=none"],
+    "objective=prefix_lm": ["fusion=none"],
     "encoder=timm": ["encoder.image.name=resnet18"],
     "encoder/image=timm": ["encoder.image.name=resnet18"],
     "encoder/text=huggingface": ["encoder.text.name=x"],

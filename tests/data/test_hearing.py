@@ -18,6 +18,7 @@ from mmexp.augmentations.shift import Shift
 from mmexp.augmentations.spec_augment import SpecAugment
 from mmexp.compose import compose
 from mmexp.data.loading import Loading, PreparedSamples, Variation, evaluation_loader, train_loader
+from mmexp.data.supervision import supervision_of
 from mmexp.tasks.views import StepViews
 
 PLACES = [(row, 0) for row in range(8)]
@@ -123,7 +124,7 @@ def test_three_modalities_learn_through_the_python_api(sounding_table, monkeypat
     config = compose([*TABLE, *SMALL, objective, "fusion=none", augmentation, "data.val_fraction=0"])
     source = build.data_source(config)
     assert list(source.modalities) == ["image", "text", "audio"]
-    assembled = build.assemble(config, list(source.modalities), 0, {})
+    assembled = build.assemble(config, list(source.modalities), supervision_of(source), {})
     encoders = assembled.model.encoders
     assert set(encoders.keys()) == {"image", "text", "audio"}
     loader = train_loader(source.splits["train"], encoders, Loading(batch_size=16), build.variation(config))

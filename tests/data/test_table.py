@@ -172,6 +172,12 @@ def test_of_several_captions_training_draws_one_and_evaluation_joins_all(tmp_pat
     assert samples.read(1, "text", np.random.default_rng(0)) == "thing 1"
 
 
+def test_each_of_several_captions_is_a_reference(tmp_path):
+    path = write(tmp_path, [{"image": "0.png", "caption": ["a", "b"]}, {"image": "1.png", "caption": ["c"]}])
+    train = table(path, COLUMNS, val_fraction=0).splits["train"]
+    assert [train.texts(row) for row in (0, 1)] == [["a", "b"], ["c"]]
+
+
 def test_a_row_with_no_caption_in_its_list_is_wrong(tmp_path):
     with pytest.raises(RequestError, match="line 1: column 'caption' is empty"):
         table(write(tmp_path, [{"image": "0.png", "caption": []}, *rows(2)]), COLUMNS)

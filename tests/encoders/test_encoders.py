@@ -10,6 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
+from tokenizers import processors
 from torch import nn
 
 from mmexp.attention import attention
@@ -19,6 +20,7 @@ from mmexp.encoders.open_clip_text import OpenClipText
 from mmexp.encoders.timm_image import TimmImage
 from mmexp.encoders.transformer import Transformer
 from mmexp.errors import RequestError
+from mmexp.objectives.captioner import sentences
 
 CONF = Path(__file__).parents[2] / "conf"
 WORDS = ["a", "red", "cat", "sits", "on", "the", "moon", "and", "looks", "down"]
@@ -57,10 +59,25 @@ def bert_folder(tmp_path_factory):
         tokenizer_object=words_tokenizer(),
         pad_token="[PAD]",
         mask_token="[MASK]",
+        cls_token="[BOS]",
+        sep_token="[EOS]",
         unk_token="[UNK]",
         model_max_length=16,
     )
     tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def gpt_folder(tmp_path_factory):
+    from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("gpt")
+    GPT2Model(GPT2Config(vocab_size=15, n_positions=16, n_embd=32, n_layer=1, n_head=2)).save_pretrained(folder)
+    tokenizer = words_tokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A")
+    marks = {"eos_token": "[EOS]", "bos_token": "[EOS]", "unk_token": "[UNK]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=16, **marks).save_pretrained(folder)
     return str(folder)
 
 
@@ -155,6 +172,28 @@ def test_text_encoders(text_encoder):
     assert 0 <= text_encoder.mask_token_id < text_encoder.vocab_size
     check_targets(text_encoder)
     check_gradients(text_encoder, prepared)
+
+
+def test_ids_turn_back_into_texts(text_encoder):
+    prepared = text_encoder.prepare(CAPTIONS)
+    ids, real = sentences(prepared, text_encoder.marks)
+    assert torch.equal(ids, prepared["ids"]) and torch.equal(real, prepared["mask"]), (
+        "both marks are the tokenizer's own"
+    )
+    assert text_encoder.decode(ids) == CAPTIONS
+    # As a decoder writes it: the begin mark is not in it, and what follows the end mark is nothing.
+    ids[:, -1] = ids[0, 1]
+    assert text_encoder.decode(ids[:1, 1:]) == CAPTIONS[:1]
+    assert text_encoder.context == 16
+
+
+def test_a_tokenizer_without_marks_ends_by_padding(gpt_folder):
+    encoder = HuggingFaceText(gpt_folder)
+    ids, real = sentences(encoder.prepare(CAPTIONS), encoder.marks)
+    assert ids[:, 0].tolist() == [encoder.marks.begin] * 2
+    assert real.sum(1).tolist() == [5, 11]
+    assert ids[0, 4] == ids[1, 10] == encoder.marks.end
+    assert encoder.decode(ids) == CAPTIONS
 
 
 def test_padding_does_not_change_a_text(text_encoder):

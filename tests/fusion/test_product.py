@@ -17,7 +17,7 @@ def test_product_is_low_rank_bilinear_pooling():
     fused = fusion({"image": image, "text": text})
     gates = torch.tanh(image.pooled @ u.weight.T + u.bias) * torch.tanh(text.pooled @ v.weight.T + v.bias)
     assert torch.allclose(fused.pooled, gates @ mix.weight.T + mix.bias, atol=1e-6)
-    assert fused.tokens.shape == (4, 2, 8) and fused.mask.all()
+    assert fused.tokens.shape == (4, 2, 7) and fused.mask.all()
     fused.pooled.sum().backward()
     assert all(p.grad.any() for p in fusion.parameters())
 
@@ -26,4 +26,4 @@ def test_a_missing_modality_gates_nothing():
     fusion, image = ProductFusion({"image": 5, "text": 6}, dim=7, rank=8), encoded(5, 0)
     alone = fusion({"image": image})
     assert torch.allclose(alone.pooled, fusion.mix(torch.tanh(fusion.project["image"](image.pooled))))
-    assert alone.tokens.shape == (4, 1, 8)
+    assert alone.tokens.shape == (4, 1, 7)

@@ -18,6 +18,7 @@ from mmexp.fusion.xattn import CrossAttentionFusion
 from mmexp.model import Model
 from mmexp.objectives.autoencoder import Autoencoder
 from mmexp.objectives.bag_of_words import BagOfWords
+from mmexp.objectives.caption import Caption
 from mmexp.objectives.classify import Classify
 from mmexp.objectives.contrastive import Contrastive
 from mmexp.objectives.cross_masked import CrossMasked
@@ -29,6 +30,7 @@ from mmexp.objectives.masked import Masked
 from mmexp.objectives.masked_audio import MaskedAudio
 from mmexp.objectives.matching import Matching
 from mmexp.objectives.multilabel import Multilabel
+from mmexp.objectives.prefix_lm import PrefixLM
 from mmexp.objectives.regress import Regress
 from mmexp.objectives.siglip import SigLip
 from mmexp.objectives.supcon import SupCon
@@ -58,6 +60,8 @@ OBJECTIVES = {
     "masked_adaptively": partial(Masked, words={"from": 0.2, "to": 0.8, "end": 0.2}, adaptive=True),
     "masked_audio": MaskedAudio,
     "autoencoder": Autoencoder,
+    "caption": partial(Caption, dim=12),
+    "prefix_lm": partial(PrefixLM, dim=12),
 }
 HEARING = {"masked_audio", "autoencoder"}
 

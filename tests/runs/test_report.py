@@ -20,7 +20,17 @@ from stand_ins import TinyImage, TinyText
 from mmexp.augmentations.colour import Colour
 from mmexp.data.loading import Loading, PreparedSamples, Variation
 from mmexp.runs.gallery import make_gallery
-from mmexp.runs.report import Answer, Attention, Confusion, Gallery, Query, Retrieved, Version, write_report
+from mmexp.runs.report import (
+    Answer,
+    Attention,
+    Captioned,
+    Confusion,
+    Gallery,
+    Query,
+    Retrieved,
+    Version,
+    write_report,
+)
 from mmexp.runs.sweep_table import sweep_table
 from mmexp.runs.table import closing_table, read_numbers
 from mmexp.types import DataSource
@@ -121,7 +131,8 @@ def gallery() -> Gallery:
     }
     confusion = Confusion(["cat", "dog & co", "<i>owl</i>"], np.array([[8, 2, 0], [1, 9, 0], [0, 0, 0]]))
     versions = [[Version(picture(i), "<b>ramp" if i else "a ramp") for i in range(6)], [Version(None, "")] * 6]
-    return Gallery(retrieval, confusion, [Attention(picture(2), np.eye(7), "ramp")], versions)
+    captions = [Captioned(picture(3), "<b>a ramp", "a <i>red ramp"), Captioned(None, "a text alone", "")]
+    return Gallery(retrieval, confusion, [Attention(picture(2), np.eye(7), "ramp")], versions, captions=captions)
 
 
 @pytest.fixture
@@ -196,6 +207,13 @@ class Shout:
 
     def __call__(self, values: list[str], draws: Any) -> list[str]:
         return [text.upper() for text in values]
+
+
+def test_captions_stand_beside_the_pictures_own_texts(directory: Path) -> None:
+    page = Page(write_report(directory, gallery()).read_text())
+    assert "What was written" in page.text
+    assert page.text.index("a <i>red ramp") < page.text.index("<b>a ramp", page.text.index("What was written"))
+    assert "What was written" not in Page(write_report(directory, Gallery({})).read_text()).text
 
 
 def test_versions_begin_with_the_sample_as_it_is_and_go_with_the_augmentation() -> None:

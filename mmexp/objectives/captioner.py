@@ -1,0 +1,136 @@
+"""What the generative objectives share: the words as targets, the encoding that is told, likelihood and writing."""
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmexp.errors import RequestError
+from mmexp.objectives.decoder import Decoder, State
+from mmexp.objectives.generation import Decoding
+from mmexp.objectives.shown import belongs, shown
+from mmexp.types import Marks, ModelShape, Prepared, Terms, Views
+
+Reads = Literal["tokens", "pooled"]
+
+
+def sentences(text: Prepared, marks: Marks) -> tuple[Tensor, Tensor]:
+    """Return `ids (B, N)`, begin mark, words, end mark, and `real (B, N)`, whichever of the marks the tokenizer sets itself."""
+    ids, mask = text["ids"], text["mask"]
+    rows, places = torch.arange(len(ids), device=ids.device), torch.arange(ids.shape[1], device=ids.device)
+    first = (ids[:, 0] == marks.begin).long()
+    ends = mask & (ids == marks.end) & (places >= first[:, None])
+    length = torch.where(ends.any(1), ends.long().argmax(1), mask.sum(1)) - first
+    words = ids.gather(1, (places + first[:, None]).clamp_max(ids.shape[1] - 1))
+    whole = torch.cat([ids.new_full((len(ids), 1), marks.begin), words, words[:, :1]], 1)
+    whole[rows, length + 1] = marks.end
+    real = torch.arange(whole.shape[1], device=ids.device) < length[:, None] + 2
+    longest = int(length.max()) + 2
+    return whole[:, :longest].where(real[:, :longest], marks.pad), real[:, :longest]
+
+
+class Source(nn.Module):
+    """The encoding that is put into words, as tokens of width `dim`: of one modality, or `fused` of all but the text."""
+
+    def __init__(self, shape: ModelShape, source: str, reads: Reads, dim: int):
+        super().__init__()
+        self.fuses = source == "fused"
+        self.modalities = [name for name in shape.dims if name != "text"] if self.fuses else [source]
+        if source == "text":
+            raise RequestError(
+                "source=text would predict the text from itself. Choose image, another modality, or fused."
+            )
+        own = shape.fused_dim if self.fuses else shape.dims[source]
+        assert own is not None
+        self.reads = reads
+        self.project = nn.Sequential(nn.Linear(own, dim), nn.LayerNorm(dim))
+
+    def forward(self, views: Views) -> tuple[Tensor, Tensor]:
+        """Return `tokens (B, M, dim)` and `mask (B, M)`."""
+        encoded = {name: views.encoded()[name] for name in self.modalities}
+        one = views.fuse(encoded) if self.fuses else encoded[self.modalities[0]]
+        if self.reads == "pooled":
+            return self.project(one.pooled)[:, None], torch.ones_like(one.mask[:, :1])
+        return self.project(one.tokens), one.mask
+
+
+class Captioner(nn.Module):
+    """Predicts each word of the text from those before it and from the source's encoding.
+
+    A row of a changed batch counts by how far its words are about what its source shows. `validation_rows` of a set are put
+    into words when it is validated in training, in no more tokens than the text encoder's context. The loss is `name`.
+    """
+
+    def __init__(
+        self,
+        shape: ModelShape,
+        name: str,
+        source: Source,
+        decoder: Decoder,
+        label_smoothing: float,
+        decoding: Decoding | None,
+        validation_rows: int | None,
+    ):
+        super().__init__()
+        assert shape.marks
+        assert shape.context
+        self.name, self.marks, self.label_smoothing = name, shape.marks, label_smoothing
+        self.source, self.decoder = source, decoder
+        decoding = decoding or Decoding()
+        self.decoding = replace(decoding, longest=min(decoding.longest, shape.context))
+        self.validation_rows = validation_rows
+
+    def given(self, real: Tensor, views: Views) -> Tensor:
+        """Return how many of each row's first tokens (B,) are told and not predicted: the begin mark alone."""
+        return torch.ones_like(real[:, 0], dtype=torch.long)
+
+    def hidden(self, views: Views, ids: Tensor, given: Tensor) -> Tensor:
+        """Return (B, N, D): what is known after each of `ids (B, N)`, of which the first `given (B,)` are told at once."""
+        raise NotImplementedError
+
+    def state(self, views: Views) -> State:
+        """Return the decoder's state before the first word."""
+        raise NotImplementedError
+
+    def forward(self, views: Views) -> Terms:
+        """Return the cross-entropy of the words to predict, a mean over those of all processes."""
+        ids, real = sentences(views.batch["text"], self.marks)
+        given = self.given(real, views)
+        predicted = real & (torch.arange(ids.shape[1], device=ids.device) >= given[:, None])
+        losses = self._losses(views, ids, given, predicted[:, 1:], self.label_smoothing)
+        share = belongs([shown(views.batch, name) for name in (*self.source.modalities, "text")])
+        weight = (predicted[:, 1:] * share[:, None])[predicted[:, 1:]]
+        total = views.gather(weight.sum()[None]).mean()
+        return Terms({self.name: (losses * weight).sum() / total.where(total > 0, 1)})
+
+    def likelihood(self, views: Views) -> tuple[Tensor, Tensor]:
+        """Return the negative log-likelihood (B,) of each row's whole text, end mark and all, and its number of tokens (B,)."""
+        ids, real = sentences(views.batch["text"], self.marks)
+        losses = self._losses(views, ids, torch.ones_like(ids[:, 0]), real[:, 1:])
+        every = torch.zeros(real[:, 1:].shape, device=ids.device).masked_scatter(real[:, 1:], losses)
+        return every.sum(1), real[:, 1:].sum(1)
+
+    def generate(self, views: Views, rows: Tensor) -> Tensor:
+        """Return ids (R, `decoding.longest`) of what is written for each of `rows (R,)`, up to the end mark where it came."""
+        begin = torch.full_like(rows, self.marks.begin)
+        return self.decoding(self.decoder.step, self.state(views)[rows], begin, self.marks, views.generator("writing"))
+
+    def _losses(self, views: Views, ids: Tensor, given: Tensor, predicted: Tensor, smoothing: float = 0.0) -> Tensor:
+        """Return the cross-entropy (T,) of each token that is `predicted (B, N - 1)`; the first is never."""
+        # The others never meet the vocabulary: that product is the largest of all.
+        hidden = self.hidden(views, ids[:, :-1], given)[predicted]
+        logits = self.decoder.logits(hidden).float()
+        return F.cross_entropy(logits, ids[:, 1:][predicted], reduction="none", label_smoothing=smoothing)
+
+
+def make_decoder(shape: ModelShape, dim: int, depth: int, heads: int, reads: bool) -> Decoder:
+    """Return a decoder of the text encoder's words. Raises RequestError where that encoder cannot tell begin from end."""
+    if not (shape.marks and shape.context and shape.vocab_size):
+        raise RequestError(
+            "this text encoder has no 'marks' of begin and end, no 'context' or no 'vocab_size' (see mmexp.types.Encoder). "
+            "Choose encoder/text=transformer or another."
+        )
+    # Two more than a text may have: the marks of tokenizers that set none.
+    return Decoder(shape.vocab_size, dim, depth, heads, shape.context + 2, reads)
