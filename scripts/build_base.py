@@ -32,7 +32,10 @@ def pack(directory: Path) -> None:
     """Write the run's best weights, in half the space, with where they come from."""
     run = json.loads((directory / "run.json").read_text())
     weights = {n: t for n, t in read_weights(best_checkpoint(directory)).items() if part_of(n).startswith(KEPT)}
-    told = {key: json.dumps(run[key]) for key in ("command", "seed", "steps", "data_fingerprint", "versions")}
+    told = {key: json.dumps(run[key]) for key in ("seed", "steps", "data_fingerprint", "versions")}
+    # Where it was written to and on how many threads is of the machine that it was trained on.
+    asked = [o for o in run["overrides"] if not o.startswith(("hydra.", "hardware."))]
+    told["command"] = json.dumps(" ".join(["mmexp train", *asked]))
     FILE.parent.mkdir(exist_ok=True)
     save_file({name: tensor.to(torch.bfloat16).contiguous() for name, tensor in weights.items()}, FILE, told)
     print(f"{FILE.name}: {sum(t.numel() for t in weights.values()):,} weights, {FILE.stat().st_size / 1e6:.1f} MB")
