@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from mmexp import cli
@@ -39,13 +41,16 @@ def files(page: Path) -> dict[str, str]:
 def folder(tmp_path_factory) -> Path:
     """Return a folder with what the pages take for granted: a user's own table and pictures."""
     here = tmp_path_factory.mktemp("docs")
-    lines = ["image,caption,file,title,label"]
+    lines = ["image,caption,file,title,label,sound"]
     for number in range(48):
         colour = ("red", "green", "blue")[number % 3]
         picture = here / "photos" / colour / f"{number}.png"
         picture.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40, 30 + number), colour).save(picture)
-        lines.append(f"{picture.relative_to(here)},{colour} {number},{picture.relative_to(here)},{colour},{colour}")
+        tone = np.sin(np.arange(4000) * (number + 1) / 50)
+        soundfile.write(picture.with_suffix(".wav"), tone, 8000)
+        path, heard = picture.relative_to(here), picture.with_suffix(".wav").relative_to(here)
+        lines.append(f"{path},{colour} {number},{path},{colour},{colour},{heard}")
     (here / "captions.csv").write_text("\n".join(lines))
     for page in PAGES:
         for name, text in files(page).items():
