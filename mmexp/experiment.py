@@ -150,6 +150,7 @@ def show(experiment: Experiment, request: Request, metrics: dict[str, float]) ->
 
     train: Any = experiment.train.dataset
     page = write_report(request.directory, make_gallery(experiment.task, experiment.source, train))
-    console = Console()
-    console.print(closing_table(metrics))
+    console, table = Console(), closing_table(metrics)
+    if table.row_count:
+        console.print(table)
     console.print(f"report: {page}", soft_wrap=True)

@@ -43,8 +43,12 @@ class SignalCheckpoint(Callback):
             trainer.save_checkpoint(self.directory / "last.ckpt")
             raise Interrupted(self._came)
 
-    def teardown(self, trainer: L.Trainer, task: L.LightningModule, stage: str) -> None:
-        """Listen no more."""
+    def on_train_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Listen no more: before Lightning puts back what it found, or its handler would stay, and with it all of the run."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+    def on_exception(self, trainer: L.Trainer, task: L.LightningModule, exception: BaseException) -> None:
+        """Listen no more."""
+        self.on_train_end(trainer, task)
