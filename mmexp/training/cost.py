@@ -1,8 +1,9 @@
 """What one training step costs, counted on a real batch."""
 
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -43,11 +44,15 @@ def step_cost(task: Task, batch: Batch) -> StepCost:
     return StepCost(float(counter.get_total_flops()), sum(size for at, size in held.items() if at not in own))
 
 
+def in_precision(task: Task, precision: str) -> AbstractContextManager[Any]:
+    """Return the context in which a step computes as it does in a training of that precision; it may be entered again."""
+    mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    return torch.autocast(task.device.type, mixed) if mixed else nullcontext()
+
+
 def step_seconds(task: Task, batch: Batch, precision: str, repeats: int = 3) -> float:
     """Return the time of the fastest of some steps, forward and backward, in the run's precision."""
-    mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
-    context = torch.autocast(task.device.type, mixed) if mixed else nullcontext()
-    times = []
+    context, times = in_precision(task, precision), []
     for _ in range(repeats):
         began = time.perf_counter()
         with buffers_kept(task):

@@ -1,0 +1,15 @@
+"""The scripts of which the documents tell results still run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+def test_the_benchmark_of_augmentation(tmp_path):
+    short = ["--steps", "1", "--rounds", "1", "data.batch_size=8", "data.styles=[blob]", "hardware.threads=1"]
+    command = [sys.executable, SCRIPTS / "benchmark_augmentation.py", *short]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "ratio:" in done.stdout
