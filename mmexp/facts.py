@@ -1,5 +1,6 @@
 """What a run says of itself: its opening lines, and the facts of `run.json`."""
 
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -29,7 +30,7 @@ def facts(request: Request, experiment: Experiment) -> dict[str, Any]:
     return {
         "command": f"mmexp train {' '.join(request.overrides)}".strip(),
         "overrides": request.overrides,
-        "choices": request.choices,
+        "choices": _built(request.choices, experiment.task.model.encoders),
         "sweep": request.sweep,
         "seed": config["seed"],
         "parents": [path for path in (config["init_from"], config["teacher"]) if path],
@@ -39,6 +40,12 @@ def facts(request: Request, experiment: Experiment) -> dict[str, Any]:
         "hardware": hardware_facts(),
         "parameters": {"total": sum(n for n, _ in counted), "trainable": sum(n for n, trained in counted if trained)},
     }
+
+
+def _built(choices: Mapping[str, str], encoders: Collection[str]) -> dict[str, str]:
+    """Return the choices without those of towers that the data asked for none of, as of sounds where there are pictures alone."""
+    chosen = {name: name.removeprefix("encoder/") for name in choices}
+    return {name: choices[name] for name, own in chosen.items() if own == name or own in encoders}
 
 
 def measured(experiment: Experiment) -> dict[str, Any]:
