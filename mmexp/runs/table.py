@@ -11,7 +11,7 @@ from rich.text import Text
 _RECALL = re.compile(r"(\w+?)_to_(\w+)_(r\d+|median_rank)$")
 _SHARE = re.compile(r"(_r\d+|accuracy|f1_macro|mean_average_precision)$")
 _TELLING = ("text_to_image_r1", "text_to_image_r10", "image_to_text_r1", "image_to_text_r10")
-_ANSWERS = ("matching_accuracy", "accuracy", "mean_average_precision", "mean_absolute_error", "r2", "cider", "loss")
+_ANSWERS = ("matching_accuracy", "accuracy", "mean_average_precision", "mean_absolute_error", "r2", "cider")
 _NAMES = {"bleu4": "BLEU-4", "cider": "CIDEr", "r2": "R²", "f1_macro": "F1 (macro)"}
 _SPLITS = {"test": 0, "val": 1, "train": 3}  # any further evaluation set is told before `train`
 
@@ -119,12 +119,13 @@ def _cell(number: Number | None) -> Text:
 def telling(metrics: set[str]) -> list[str]:
     """Return the few metrics for a terminal's width; with more than two modalities R@10 alone of each direction.
 
-    Neighbours are told where there is no retrieval.
+    Neighbours are told where there is nothing but losses.
     """
     others = sorted(m for m in metrics - set(_TELLING) if _RECALL.match(m) and m.endswith("_r10"))
     recalls = [m for m in _TELLING if m in metrics and (not others or m.endswith("_r10"))]
-    alike = [] if recalls or others else sorted(m for m in metrics if m.endswith("neighbour_accuracy"))
-    return recalls + others + alike + [m for m in _ANSWERS if m in metrics]
+    answers = [m for m in _ANSWERS if m in metrics]
+    alike = sorted(m for m in metrics if m.endswith("neighbour_accuracy")) if not recalls + others + answers else []
+    return recalls + others + answers + alike + [m for m in ("loss",) if m in metrics]
 
 
 def _place(metric: str) -> tuple[int, str, int, str]:

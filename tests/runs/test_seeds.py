@@ -7,6 +7,7 @@ from rich.console import Console
 
 from mmexp.runs.seeds import interval
 from mmexp.runs.sweep_table import seeds_table
+from mmexp.runs.table import telling
 
 
 def test_the_interval_is_students():
@@ -33,3 +34,10 @@ def test_a_row_for_each_set_of_choices():
     assert "20.0 ± 127.1" in siglip and " 2 " in siglip
     assert "–" in masked and "20.0 ± 0.0" in masked
     assert seeds_table(rows[::2]) is None
+
+
+def test_neighbours_are_told_where_a_run_has_nothing_but_losses():
+    neighbours = {"image_neighbour_accuracy", "text_neighbour_accuracy"}
+    assert telling({*neighbours, "loss"}) == [*sorted(neighbours), "loss"]
+    assert telling({*neighbours, "accuracy", "loss"}) == ["accuracy", "loss"]
+    assert telling({*neighbours, "text_to_image_r10", "loss"}) == ["text_to_image_r10", "loss"]
