@@ -13,6 +13,7 @@ from torch import nn
 from mmexp.data.loading import Loading, Variation
 from mmexp.errors import RequestError
 from mmexp.model import Model
+from mmexp.needs import check_needs
 from mmexp.signatures import signature
 from mmexp.tasks.balancing import count_losses
 from mmexp.tasks.base import Task
@@ -22,12 +23,6 @@ from mmexp.types import DataSource, Supervision
 from mmexp.weights import Loaded, load_parts, read_weights
 
 Config = Mapping[str, Any]
-# What is said where the data lacks what an objective learns from.
-LACKING = {
-    "labels": "labels, and the data has none. Set data.columns.label=COLUMN.",
-    "targets": "several labels a row, and the data has none. Set data.label_separator, or data.label=tags for emoji.",
-    "number": "a number to each row, and the data has none. Set data.columns.target=COLUMN.",
-}
 ASSETS = Path(__file__).parent / "data" / "assets"
 
 
@@ -107,7 +102,7 @@ def assemble(
     """Build model and objectives, load weights, apply the adapter. Fresh weights depend on the seed alone."""
     torch.manual_seed(config["seed"])
     built = model(config, modalities)
-    check_data(config, built, supervision)
+    check_needs(config, built, supervision)
     heads = objectives(config, built.shape(len(supervision.classes), teacher_dims, supervision))
     adapter = make(config["adapter"])
     start = starting_weights(config, adapter.needs_weights)
@@ -131,43 +126,6 @@ def _no_base(config: Config, fresh: set[str], loaded: Loaded | None) -> str:
         f"this adapter needs trained weights, and {part} has none{why}. Set init_from=RUN_DIRECTORY, choose pretrained "
         "weights for it, or adapter=full to train from scratch."
     )
-
-
-def check_data(config: Config, built: Model, supervision: Supervision) -> None:
-    """Refuse objectives that need what the data does not hold."""
-    for name, node in config["objective"].items():
-        needs = {need.format(**node) for need in signature(node["_target_"]).needs}
-        if missing := (needs & set(LACKING)) - supervision.kinds:
-            raise RequestError(f"objective '{name}' needs {LACKING[missing.pop()]}")
-        if "strong" in needs and not config.get("strong"):
-            raise RequestError(
-                f"objective '{name}' needs a strongly augmented view. Set augmentation@strong=strong, or another choice."
-            )
-        if "pairs" in needs and len(built.encoders) < 2:
-            have = next(iter(built.encoders))
-            raise RequestError(f"objective '{name}' needs two modalities, and there is only {have}. See data.columns.")
-        known = {
-            "pooled",
-            "tokens",
-            "fused",
-            "fused_tokens",
-            "visible",
-            "concepts",
-            "pairs",
-            "teacher",
-            "clean",
-            "strong",
-        }
-        wrong = needs - known - set(LACKING) - set(built.encoders)
-        if wrong:
-            raise RequestError(
-                f"objective '{name}' wants '{wrong.pop()}', which this model does not have: {', '.join(built.encoders)}."
-            )
-        if "visible" in needs and not getattr(built.encoders["image"], "sees_parts", False):
-            raise RequestError(
-                f"objective '{name}' encodes visible patches alone, and this picture encoder cannot leave any out. "
-                "Choose encoder/image=vit or another vision transformer, or objective=masked, which takes any encoder."
-            )
 
 
 def starting_weights(config: Config, needed: bool) -> Path | None:
@@ -225,8 +183,6 @@ def restore(directory: Path) -> tuple[Model, dict[str, nn.Module]]:
 
 def _classes(config: Config, weights: Mapping[str, torch.Tensor]) -> int:
     """Return how many classes the heads of a run tell apart."""
-    from mmexp.signatures import signature
-
     needs = {name: set(signature(node["_target_"]).needs) for name, node in config["objective"].items()}
     heads = [f"objectives.{name}.head.weight" for name, wanted in needs.items() if wanted & {"labels", "targets"}]
     return max((len(weights[head]) for head in heads if head in weights), default=0)

@@ -188,6 +188,12 @@ class ModelShape:
     supervision: Supervision = field(default_factory=Supervision)
     teacher_dims: Mapping[str, int] = field(default_factory=dict)
 
+    def source_dim(self, name: str) -> int:
+        """Return the width of `fused` or of a modality."""
+        dim = self.fused_dim if name == "fused" else self.dims[name]
+        assert dim is not None
+        return dim
+
 
 class Terms(NamedTuple):
     """What an objective returns: named scalar losses, and named scalar numbers that are only looked at."""
@@ -207,6 +213,10 @@ class Views(Protocol):
 
     def fused(self) -> Encoded:
         """Return the fusion of the clean view."""
+        ...
+
+    def source(self, name: str) -> Encoded:
+        """Return the clean encoding that a head looks at: `fused`, or that of a modality."""
         ...
 
     def strong(self) -> dict[str, Encoded]:

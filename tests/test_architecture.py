@@ -19,6 +19,7 @@ MAY = {
     "weights": {"errors"},
     "teacher": {"types", "model"},
     "tasks": {"types", "curriculum", "model", "tasks"},
+    "needs": {"types", "errors", "model", "signatures"},
     "signatures": {"errors"},
     "values": {"curriculum"},
     "config": {"errors", "curriculum", "signatures", "values"},

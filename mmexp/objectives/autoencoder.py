@@ -71,12 +71,13 @@ class Autoencoder(nn.Module):
         for name in targets or ():
             if name not in shape.dims:
                 raise RequestError(f"'{name}' in targets is no modality of this model.{nearest(name, shape.dims)}")
-        dim = shape.fused_dim if source == "fused" else shape.dims[source]
-        assert dim is not None
         self.source = source
         self.grids: Any = {"image": shape.grid, "audio": shape.audio_grid}
         self.decoders = nn.ModuleDict(
-            {name: Decoder(dim, *form(shape, name), hidden) for name in sorted(targets or shape.dims)}
+            {
+                name: Decoder(shape.source_dim(source), *form(shape, name), hidden)
+                for name in sorted(targets or shape.dims)
+            }
         )
 
     def forward(self, views: Views) -> Terms:
@@ -84,7 +85,7 @@ class Autoencoder(nn.Module):
         encoded = views.encoded()
         if self.source != "fused" and self.source not in encoded:
             return Terms({})
-        pooled = (views.fused() if self.source == "fused" else encoded[self.source]).pooled
+        pooled = views.source(self.source).pooled
         there = [name for name in self.decoders if name in encoded]
         losses = {name: self._loss(name, pooled, views.batch[name], encoded[name].mask) for name in there}
         return Terms({f"autoencoder_{name}": loss for name, loss in losses.items()})

@@ -42,10 +42,8 @@ class Source(nn.Module):
             raise RequestError(
                 "source=text would predict the text from itself. Choose image, another modality, or fused."
             )
-        own = shape.fused_dim if self.fuses else shape.dims[source]
-        assert own is not None
         self.reads = reads
-        self.project = nn.Sequential(nn.Linear(own, dim), nn.LayerNorm(dim))
+        self.project = nn.Sequential(nn.Linear(shape.source_dim(source), dim), nn.LayerNorm(dim))
 
     def forward(self, views: Views) -> tuple[Tensor, Tensor]:
         """Return `tokens (B, M, dim)` and `mask (B, M)`."""

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from mmexp.errors import RequestError, nearest
 from mmexp.objectives.shown import shown_at_once
-from mmexp.objectives.source import source_dim, source_of
 from mmexp.types import Encoded, Fraction, ModelShape, Shown, Supervision, Terms, Views
 
 
@@ -33,7 +32,7 @@ class Classify(nn.Module):
     ):
         super().__init__()
         self.source, self.label_smoothing = source, label_smoothing
-        self.head = nn.Linear(source_dim(shape, source), shape.num_classes)
+        self.head = nn.Linear(shape.source_dim(source), shape.num_classes)
         # Of the data and not of the head, so no checkpoint keeps it: a head restored without data weighs all rows alike.
         weight = torch.ones(shape.num_classes)
         if class_weights and shape.supervision.classes:
@@ -48,7 +47,7 @@ class Classify(nn.Module):
 
     def forward(self, views: Views) -> Terms:
         """Return the cross-entropy, each row by the weight of its class, and the accuracy."""
-        logits, label = self.classify(source_of(views, self.source)).float(), views.batch["label"]
+        logits, label = self.classify(views.source(self.source)).float(), views.batch["label"]
         sources = views.encoded() if self.source == "fused" else (self.source,)
         loss = self.loss(logits, shown_at_once(views.batch, sources))
         right = ((logits.argmax(-1) == label) & (label >= 0)).sum()

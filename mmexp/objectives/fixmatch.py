@@ -5,7 +5,6 @@ from typing import Literal
 from torch.nn import functional as F
 
 from mmexp.objectives.classify import Classify
-from mmexp.objectives.source import source_of
 from mmexp.types import Encoded, Fraction, ModelShape, NonNegativeFloat, Terms, Views
 
 
@@ -36,7 +35,7 @@ class FixMatch(Classify):
         """Return the loss of the labelled rows and that of the sure ones among all unlabelled (the paper's eq. 4)."""
         losses, metrics = super().forward(views)
         without = views.batch["label"] < 0
-        logits = self.classify(source_of(views, self.source)).float()
+        logits = self.classify(views.source(self.source)).float()
         confidence, guess = logits.detach().softmax(-1).max(-1)
         sure = without & (confidence >= self.threshold)
         if self.taught == "strong":

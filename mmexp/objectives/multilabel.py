@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmexp.objectives.source import source_dim, source_of
 from mmexp.types import Encoded, ModelShape, Terms, Views
 
 
@@ -19,7 +18,7 @@ class Multilabel(nn.Module):
     def __init__(self, shape: ModelShape, *, source: str = "fused"):
         super().__init__()
         self.source = source
-        self.head = nn.Linear(source_dim(shape, source), shape.num_classes)
+        self.head = nn.Linear(shape.source_dim(source), shape.num_classes)
 
     def mark(self, encoded: Encoded) -> Tensor:
         """Return the logit (B, C) of every class."""
@@ -27,7 +26,7 @@ class Multilabel(nn.Module):
 
     def forward(self, views: Views) -> Terms:
         """Return the mean over all known targets."""
-        logits, targets = self.mark(source_of(views, self.source)).float(), views.batch["targets"]
+        logits, targets = self.mark(views.source(self.source)).float(), views.batch["targets"]
         known = ~targets.isnan()
         # Zeros where nothing is known, and no loss there: NaN would reach the gradient even when it is masked afterwards.
         losses = F.binary_cross_entropy_with_logits(logits, torch.where(known, targets, 0.0), reduction="none")

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmexp.objectives.source import source_dim, source_of
 from mmexp.types import Encoded, ModelShape, Terms, Views
 
 LOSSES = {"squared": F.mse_loss, "smooth_l1": F.smooth_l1_loss, "absolute": F.l1_loss}
@@ -25,7 +24,7 @@ class Regress(nn.Module):
     ):
         super().__init__()
         self.source, self.distance = source, LOSSES[loss]
-        self.head = nn.Linear(source_dim(shape, source), 1)
+        self.head = nn.Linear(shape.source_dim(source), 1)
         # Weights, not settings: a restored head tells numbers in the units that it was trained on.
         self.register_buffer("mean", torch.tensor(shape.supervision.mean))
         self.register_buffer("deviation", torch.tensor(shape.supervision.deviation))
@@ -45,7 +44,7 @@ class Regress(nn.Module):
         number = views.batch["number"]
         known = ~number.isnan()
         target = (number[known] - self.mean) / self.deviation
-        given = self._standardised(source_of(views, self.source))[known]
+        given = self._standardised(views.source(self.source))[known]
         # Summed and divided here: the mean of no rows would be NaN.
         counted = known.sum().clamp_min(1)
         error = (given.detach() - target).abs().sum() * self.deviation / counted

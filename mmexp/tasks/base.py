@@ -143,8 +143,7 @@ class Task(L.LightningModule):
         for objective in self.objectives.values():
             for head, said in HEADS.items():
                 if hasattr(objective, head):
-                    source = views.fused() if objective.source == "fused" else views.encoded()[objective.source]
-                    rows[said] = getattr(objective, head)(source)
+                    rows[said] = getattr(objective, head)(views.source(objective.source))
         return {name: self._gather(tensor) for name, tensor in rows.items()}
 
     def _captions(self, views: StepViews, split: str) -> dict[str, Tensor]:

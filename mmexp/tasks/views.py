@@ -50,6 +50,10 @@ class StepViews:
         """Return the fusion of the clean view."""
         return self._fused
 
+    def source(self, name: str) -> Encoded:
+        """Return the clean encoding that a head looks at: `fused`, or that of a modality."""
+        return self._fused if name == "fused" else self._encoded[name]
+
     @cached_property
     def _strong(self) -> dict[str, Encoded]:
         changed = self.batch.get("strong", {})

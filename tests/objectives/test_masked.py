@@ -7,12 +7,12 @@ import torch
 from stand_ins import TinyImage, TinyText, batch_of, views_of
 from torch import nn
 
-from mmexp.build import check_data
 from mmexp.encoders.timm_image import TimmImage
 from mmexp.errors import RequestError
 from mmexp.fusion.none import NoFusion
 from mmexp.fusion.xattn import CrossAttentionFusion
 from mmexp.model import Model
+from mmexp.needs import check_needs
 from mmexp.objectives import hiding, mae
 from mmexp.objectives.cross_masked import CrossMasked, shared_ratios
 from mmexp.objectives.hiding import mean, patch_losses, word_losses
@@ -337,10 +337,10 @@ def test_a_word_loss_counts_the_hidden_words_alone():
 
 def test_an_encoder_that_sees_pictures_whole_is_refused():
     model, objective = model_of(), {"objective": {"mae": {"_target_": "mmexp.objectives.mae.Mae"}}}
-    check_data(objective, model, Supervision())
+    check_needs(objective, model, Supervision())
     model.encoders["image"].sees_parts = False
     with pytest.raises(RequestError, match=r"Choose encoder/image=vit .* or objective=masked"):
-        check_data(objective, model, Supervision())
+        check_needs(objective, model, Supervision())
 
 
 def test_a_decoder_that_does_not_divide_is_refused():

@@ -1,0 +1,59 @@
+"""What objectives need of data and model, as their `needs` say, and the plain words where it is not there."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from mmexp.errors import RequestError
+from mmexp.model import Model
+from mmexp.signatures import signature
+from mmexp.types import Supervision
+
+# Whatever else an objective may name is a modality. Those of the configuration alone are checked before anything is built.
+OF_THE_MODEL = {
+    "pooled",
+    "tokens",
+    "fused",
+    "fused_tokens",
+    "visible",
+    "concepts",
+    "pairs",
+    "teacher",
+    "clean",
+    "strong",
+}
+# What is said where the data lacks what an objective learns from.
+LACKING = {
+    "labels": "labels, and the data has none. Set data.columns.label=COLUMN.",
+    "targets": "several labels a row, and the data has none. Set data.label_separator, or data.label=tags for emoji.",
+    "number": "a number to each row, and the data has none. Set data.columns.target=COLUMN.",
+}
+NO_STRONG = "needs a strongly augmented view. Set augmentation@strong=strong, or another choice."
+NOT_IN_PARTS = (
+    "encodes visible patches alone, and this picture encoder cannot leave any out. "
+    "Choose encoder/image=vit or another vision transformer, or objective=masked, which takes any encoder."
+)
+
+
+def check_needs(config: Mapping[str, Any], built: Model, supervision: Supervision) -> None:
+    """Raise RequestError for an objective that needs what data or model do not have."""
+    for name, node in config["objective"].items():
+        needs = {need.format(**node) for need in signature(node["_target_"]).needs}
+        lack = _lack(needs, bool(config.get("strong")), dict(built.encoders.items()), supervision.kinds)
+        if lack:
+            raise RequestError(f"objective '{name}' {lack}")
+
+
+def _lack(needs: set[str], strong: bool, encoders: Mapping[str, Any], kinds: Collection[str]) -> str | None:
+    """Return what is said of the first need that is not met."""
+    if missing := sorted((needs & set(LACKING)) - set(kinds)):
+        return f"needs {LACKING[missing[0]]}"
+    if "strong" in needs and not strong:
+        return NO_STRONG
+    have = ", ".join(encoders)
+    if "pairs" in needs and len(encoders) < 2:
+        return f"needs two modalities, and there is only {have}. See data.columns."
+    if wrong := sorted(needs - OF_THE_MODEL - set(LACKING) - set(encoders)):
+        return f"wants '{wrong[0]}', which this model does not have: {have}."
+    if "visible" in needs and not getattr(encoders["image"], "sees_parts", False):
+        return NOT_IN_PARTS
+    return None
