@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,24 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import nn
 
-from mmexp.data.loading import Loading, Variation
+from mmexp.caching.settings import CacheSettings
+from mmexp.data.loading import Loading, PreparedSamples
+from mmexp.data.variation import Redrawn, Variation
 from mmexp.errors import RequestError
+from mmexp.frozen import Keeping, frozen_parts
 from mmexp.model import Model
-from mmexp.needs import check_needs
+from mmexp.needs import check_needs, looked_at
 from mmexp.signatures import signature
 from mmexp.tasks.balancing import count_losses
 from mmexp.tasks.base import Task
 from mmexp.tasks.views import StepViews
 from mmexp.teacher import Teacher
+from mmexp.training.cost import in_precision
 from mmexp.types import DataSource, Supervision
 from mmexp.weights import Loaded, load_parts, read_weights
 
 Config = Mapping[str, Any]
+Samplings = Mapping[str, PreparedSamples]
 ASSETS = Path(__file__).parent / "data" / "assets"
 
 
@@ -54,13 +60,18 @@ def data_source(config: Config) -> DataSource:
 
 def variation(config: Config) -> Variation:
     """Return how training samples change from epoch to epoch."""
-    return Variation(config["seed"], [make(node) for node in config["augmentation"].values()])
+    return _redrawn(config, config["augmentation"])
+
+
+def _redrawn(config: Config, nodes: Config, view: str = "") -> Variation:
+    redrawn: Redrawn = make(config["variation"])
+    return redrawn.variation(config["seed"], [make(node) for node in nodes.values()], view)
 
 
 def strong(config: Config) -> Variation | None:
     """Return how the strong view of training samples changes, None where no objective asks for one."""
     nodes = config.get("strong")
-    return Variation(config["seed"], [make(node) for node in nodes.values()], view="strong ") if nodes else None
+    return _redrawn(config, nodes, "strong ") if nodes else None
 
 
 def model(config: Config, modalities: list[str]) -> Model:
@@ -207,6 +218,31 @@ def teacher(config: Config) -> Teacher | None:
             f"teacher={config['teacher']}: that run learned no common space (no objective such as contrastive)."
         )
     return Teacher(built, embedding[0])
+
+
+def keeping(
+    config: Config, task: Task, taught_by: Teacher | None, sets: Samplings, source: DataSource, how: str
+) -> Keeping | None:
+    """Return what keeps the outputs of frozen parts for the `sets` of samples, None where nothing is frozen or kept.
+
+    `how` is the precision of the run.
+    """
+    settings: CacheSettings = make(config["cache"])
+    tokens, inputs = looked_at(config)
+    parts = frozen_parts(task.model, taught_by, tokens)
+    if not (settings.enabled and parts):
+        return None
+    return Keeping(
+        settings=settings,
+        parts=parts,
+        sets=sets,
+        source=source,
+        precision=partial(in_precision, task, how),
+        precision_name=how,
+        augmentations=repr(config["augmentation"]),
+        batch_size=config["data"]["batch_size"],
+        inputs=inputs,
+    )
 
 
 def balance(config: Config, assembled: Assembled, samples: Any, teaching: Teacher | None) -> nn.Module:

@@ -10,6 +10,7 @@ from mmexp.errors import RequestError, nearest
 COMMANDS = {
     "train": "train one run, or with -m a sweep:  mmexp train encoder=cnn fusion=concat",
     "plan": "what a run would be, before it runs: parameters, FLOPs, memory, steps",
+    "cache": "what frozen parts said, kept on disk:  mmexp cache [ls | rm KEY... | rm all]",
     "list": "the parts there are, one line each:  mmexp list [GROUP]",
 }
 HELP = """mmexp - experiments on multimodal models

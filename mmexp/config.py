@@ -22,7 +22,7 @@ GROUPS = (
     *("encoder", "fusion", "objective", "balance", "adapter", "task", "data", "augmentation"),
     *("optimizer", "schedule", "hardware", "logger"),
 )
-SECTIONS = (*GROUPS, "strong", "budget", "checkpoint", "early_stopping", "sweep")
+SECTIONS = (*GROUPS, "strong", "variation", "cache", "budget", "checkpoint", "early_stopping", "sweep")
 # Keys that a part shares with all of its group, beside those of its own target.
 SHARED = {"data": "mmexp.data.loading.Loading", "objective": "mmexp.config.Weighted"}
 

@@ -1,8 +1,10 @@
 """One run, from a checked configuration to a finished run directory."""
 
 import sys
+import time
 import traceback
 from collections.abc import Mapping
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ def run(request: Request) -> int:
         print(opening(experiment, request))
     status, error, code = "failed", None, 1
     try:
+        record.facts |= keep(experiment)
         metrics = train_and_evaluate(experiment, request)
         if first:
             write_metrics(request.directory, metrics)
@@ -81,25 +84,43 @@ def prepare(request: Request) -> Experiment:
     balance = build.balance(config, assembled, train.dataset, teacher)
     task = build.task(config, assembled, balance, steps, teacher)
     task.samples = source.splits
+    evaluations = {
+        name: evaluation_loader(samples, encoders, loading, teachers)
+        for name, samples in source.splits.items()
+        if name != "train"
+    }
+    sets: Any = {name: loader.dataset for name, loader in {"train": train, **evaluations}.items()}
+    keeping = build.keeping(config, task, teacher, sets, source, hardware.chosen_precision())
     if budget.flops:
         from mmexp.training.cost import step_cost
 
-        flops = step_cost(task, next(iter(train))).flops
+        batch = next(iter(train))
+        flops = step_cost(task, keeping.served(batch) if keeping else batch).flops
         steps = task.total_steps = budget.total_steps(loading.batch_size, len(source.splits["train"]), flops)
     stopwatch = Stopwatch(loading.batch_size)
+    trainer = make_trainer(request, arguments, task, stopwatch, len(train), budget.seconds)
+    if keeping:
+        keeping.epochs, keeping.device = ceil(steps / len(train)), trainer.strategy.root_device
     return Experiment(
         task=task,
-        trainer=make_trainer(request, arguments, task, stopwatch, len(train), budget.seconds),
+        trainer=trainer,
         train=train,
-        evaluations={
-            name: evaluation_loader(samples, encoders, loading, teachers)
-            for name, samples in source.splits.items()
-            if name != "train"
-        },
+        evaluations=evaluations,
         stopwatch=stopwatch,
         source=source,
         loaded=assembled.loaded,
+        keeping=keeping,
     )
+
+
+def keep(experiment: Experiment) -> dict[str, Any]:
+    """Compute what frozen parts say of samples that come back, where it is not there yet; return the facts of `run.json`."""
+    if not experiment.keeping:
+        return {}
+    began = time.perf_counter()
+    entries = experiment.keeping.keep()
+    facts = {"entries": [entry.key for entry in entries], "bytes": sum(entry.size for entry in entries)}
+    return {"cache": {**facts, "seconds": round(time.perf_counter() - began, 2)}}
 
 
 def train_and_evaluate(experiment: Experiment, request: Request) -> dict[str, float]:

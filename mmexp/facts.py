@@ -25,7 +25,9 @@ def opening(experiment: Experiment, request: Request) -> str:
 def facts(request: Request, experiment: Experiment) -> dict[str, Any]:
     """Return what is known before training starts."""
     task, config = experiment.task, request.config
-    stable = {key: config[key] for key in config if key not in ("name", "hardware", "logger", "sweep", "resume")}
+    stable = {
+        key: config[key] for key in config if key not in ("name", "hardware", "logger", "sweep", "resume", "cache")
+    }
     counted = [(p.numel(), p.requires_grad) for p in task.parameters()]
     return {
         "command": f"mmexp train {' '.join(request.overrides)}".strip(),

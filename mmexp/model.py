@@ -8,6 +8,14 @@ from torch import Tensor, nn
 from mmexp.types import Batch, Encoded, ModelShape, Prepared, Supervision
 
 
+def _kept(outputs: Mapping[str, Tensor]) -> Encoded:
+    """Return what an encoder said before; without tokens, where nobody looks at them."""
+    pooled = outputs["pooled"]
+    if "tokens" in outputs:
+        return Encoded(outputs["tokens"], pooled, outputs["mask"])
+    return Encoded(pooled.new_empty(len(pooled), 0, pooled.shape[1]), pooled, pooled.new_empty(len(pooled), 0).bool())
+
+
 class Model(nn.Module):
     """`encode` turns prepared modalities into `Encoded`, `fuse` joins them. Modalities that a batch lacks are left out."""
 
@@ -17,8 +25,10 @@ class Model(nn.Module):
         self.fusion: Any = fusion
 
     def encode(self, batch: Batch) -> dict[str, Encoded]:
-        """Return the `Encoded` of every modality that the batch holds."""
-        return {name: encoder(batch[name]) for name, encoder in self.encoders.items() if name in batch}
+        """Return the `Encoded` of every modality that the batch holds, as kept from before or computed now."""
+        kept = batch.get("encoded", {})
+        there = [name for name in self.encoders if name in kept or name in batch]
+        return {name: _kept(kept[name]) if name in kept else self.encoders[name](batch[name]) for name in there}
 
     def encode_one(self, modality: str, prepared: Prepared, keep: Tensor | None = None) -> Encoded:
         """Encode one modality's prepared input, or only the tokens `keep (B, K)` of it."""

@@ -20,6 +20,7 @@ OF_THE_MODEL = {
     "teacher",
     "clean",
     "strong",
+    "inputs",
 }
 # What is said where the data lacks what an objective learns from.
 LACKING = {
@@ -57,3 +58,11 @@ def _lack(needs: set[str], strong: bool, encoders: Mapping[str, Any], kinds: Col
     if "visible" in needs and not getattr(encoders["image"], "sees_parts", False):
         return NOT_IN_PARTS
     return None
+
+
+def looked_at(config: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Return whether fusion or objectives look at the tokens of encodings, and whether objectives look at encoders' inputs."""
+    fusion = signature(config["fusion"]["_target_"]).constants
+    needs = {need for node in config["objective"].values() for need in signature(node["_target_"]).needs}
+    tokens = not (fusion.get("absent") or fusion.get("reads_pooled")) or needs & {"tokens", "visible", "fused_tokens"}
+    return bool(tokens), "inputs" in needs

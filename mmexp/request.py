@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 from torch.utils.data import DataLoader
 
+from mmexp.frozen import Keeping
 from mmexp.tasks.base import Task
 from mmexp.training.progress import Stopwatch
 from mmexp.types import Batch, DataSource
@@ -36,3 +37,4 @@ class Experiment:
     stopwatch: Stopwatch
     source: DataSource
     loaded: Loaded | None
+    keeping: Keeping | None = None

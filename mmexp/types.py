@@ -29,8 +29,14 @@ Batch = dict[str, Any]
 
 Where the data has them also `targets (B, C)` from 0 to 1, how sure each of several labels is (NaN: nothing is known of the
 row), and `number (B,)` (NaN where there is none). `strong` holds strongly augmented modalities, where they are asked for.
-Where an augmentation of the whole batch mixed or swapped something, `shown` goes from modality to `Shown`.
+Where an augmentation of the whole batch mixed or swapped something, `shown` goes from modality to `Shown`. What frozen
+parts said of the rows before may be there instead of being computed: `encoded`, from modality to `tokens`, `pooled` and
+`mask` (tokens only where they are looked at), and `taught`, what the teacher says.
 """
+
+Place = tuple[int, int]
+"""A row and the epoch in which it is read, or `AS_IT_IS`: without variation."""
+AS_IT_IS = -1
 
 Shown = dict[str, Tensor]
 """What each row of a batch shows in one modality: `concept (B, K)`, `label (B, K)`, and the `share (B, K)` of each, sum 1."""
@@ -92,6 +98,14 @@ class DataSource:
     classes: Sequence[str] = ()
     fingerprint: str = ""
     skipped: Mapping[str, int] = field(default_factory=dict)
+
+
+class Kept(Protocol):
+    """What a frozen part says of the rows of one split, computed once."""
+
+    def __call__(self, places: Sequence[Place]) -> dict[str, Tensor]:
+        """Return its named tensors (B, ...)."""
+        ...
 
 
 class Draws(Protocol):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "mmexp"
-LEAVES = ("encoders", "fusion", "objectives", "balance", "adapters", "data", "augmentations")
+LEAVES = ("caching", "encoders", "fusion", "objectives", "balance", "adapters", "data", "augmentations")
 # What each room may import of the package; a file at the top is a room of its own.
 MAY = {
     "errors": set(),
@@ -17,6 +17,7 @@ MAY = {
     **{leaf: {"types", "errors", "attention", "curriculum", "draws", leaf} for leaf in LEAVES},
     "model": {"types"},
     "weights": {"errors"},
+    "frozen": {"types", "errors", "model", "teacher", "caching", "data"},
     "teacher": {"types", "model"},
     "tasks": {"types", "curriculum", "model", "tasks"},
     "needs": {"types", "errors", "model", "signatures"},

@@ -1,5 +1,6 @@
 """`mmexp plan`: what a run would be, before it runs."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,4 +65,35 @@ def facts(experiment: Any) -> list[tuple[str, str]]:
         ("FLOPs a step", f"{cost.flops / 1e9:,.1f} G"),
         ("memory", f"{(weights + state + cost.activation_bytes) / 1e6:,.0f} MB (weights, optimizer, activations)"),
         ("time of a step", f"about {seconds:.2f} s here, so {task.total_steps * seconds / 60:.1f} min of training"),
+        *(kept(experiment, batch) if experiment.keeping else []),
     ]
+
+
+def kept(experiment: Any, batch: Any) -> list[tuple[str, str]]:
+    """Return what keeping the outputs of frozen parts takes and gives: bytes, seconds to fill, and when they have paid."""
+    from mmexp.training.cost import step_seconds
+
+    keeping, task = experiment.keeping, experiment.task
+    wanted, missing = list(keeping.wanted()), keeping.missing()
+    size = sum(keeping.bytes(*one) for one in wanted)
+    filling = sum(_seconds(keeping, *one) for one in missing)
+    parts = ", ".join(part.name for part in keeping.parts)
+    where = f"{size / 1e6:,.0f} MB in {keeping.settings.directory}, {len(wanted) - len(missing)} of {len(wanted)} parts there"
+    told = [("kept of frozen parts", f"{parts}: {where}; about {filling:.0f} s to fill")]
+    served = keeping.served(batch)
+    if served is batch:
+        return [*told, ("their training samples", "vary anew in every epoch and are not kept; see variation.views")]
+    live, kept = (step_seconds(task, one, experiment.trainer.precision) for one in (batch, served))
+    even = (
+        f"paid for after {filling / (live - kept) / len(experiment.train):.1f} epochs"
+        if live > kept
+        else "does not pay"
+    )
+    return [*told, ("a step with what is kept", f"about {kept:.3f} s instead of {live:.3f} s: {even}")]
+
+
+def _seconds(keeping: Any, part: Any, split: str, view: int) -> float:
+    """Return about how long an artefact takes to compute, by its first batch."""
+    began = time.perf_counter()
+    rows = len(next(iter(next(keeping.outputs(part, split, view)).values())))
+    return (time.perf_counter() - began) * len(keeping.sets[split]) / rows

@@ -4,15 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mmexp.data.orders import AS_IT_IS, EvaluationOrder, Place, TrainOrder
-from mmexp.draws import RowDraws
+from mmexp.data.orders import AS_IT_IS, EvaluationOrder, TrainOrder
+from mmexp.data.variation import Variation
 from mmexp.errors import RequestError
-from mmexp.types import Augmentation, Batch, Encoder, NonNegativeInt, PositiveInt, Prepared, Samples
+from mmexp.types import Batch, Encoder, Kept, NonNegativeInt, Place, PositiveInt, Prepared, Samples
 
 
 @dataclass(frozen=True)
@@ -55,33 +54,11 @@ class Decoded:
         return self.encoder.prepare([self.samples.read(row, self.encoder.modality) for row in rows])[self.key]
 
 
-@dataclass(frozen=True)
-class Variation:
-    """How training samples change from epoch to epoch: the data's own choice of texts, then the augmentations in turn."""
-
-    seed: int
-    augmentations: Sequence[Augmentation] = ()
-    view: str = ""
-
-    def text(self, row: int, epoch: int) -> np.random.Generator:
-        """Return the randomness by which the data chooses among a row's texts."""
-        return np.random.default_rng((self.seed, epoch, row))
-
-    def __call__(self, modality: str | None, values: Any, places: Sequence[Place]) -> Any:
-        """Return the values (B) of one modality, or the whole batch (None), changed; evaluations see them as they are."""
-        if places[0][1] == AS_IT_IS:
-            return values
-        draws = RowDraws(self.seed, places[0][1], [row for row, _ in places], self.view)
-        for augmentation in self.augmentations:
-            if augmentation.modality == modality:
-                values = augmentation(values, draws)
-        return values
-
-
 class PreparedSamples(Dataset[Batch]):
     """Whole batches of a split, as its encoders want them; `teacher` holds the same samples as a teacher wants them.
 
-    `strong` is a second variation: what it changes is in the batch a second time, below `strong`.
+    `strong` is a second variation: what it changes is in the batch a second time, below `strong`. What frozen parts say may
+    be `kept`: by modality an encoder's, and the teacher's as `teacher`. Modalities that are `spared` are not prepared.
     """
 
     def __init__(
@@ -98,6 +75,8 @@ class PreparedSamples(Dataset[Batch]):
         self.known = {name: torch.from_numpy(values) for name, values in known.items() if values is not None}
         self.readers = self._readers(encoders, loading)
         self.teachers = self._readers(teachers, loading) if teachers else None
+        self.kept: dict[str, Kept] = {}
+        self.spared: frozenset[str] = frozenset()
 
     def _readers(self, encoders: Mapping[str, Encoder], loading: Loading) -> dict[str, Any]:
         return {
@@ -116,16 +95,29 @@ class PreparedSamples(Dataset[Batch]):
             "concept": torch.from_numpy(self.samples.concepts[rows]),
             "label": torch.from_numpy(self.samples.labels[rows]),
             **{name: values[rows] for name, values in self.known.items()},
-            **self._prepared(self.readers, places, self.variation),
+            **self.inputs(places, [name for name in self.readers if name not in self.spared]),
         }
-        if self.teachers:
-            batch["teacher"] = self._prepared(self.teachers, places, self.variation)
+        kept = {name: outputs(places) for name, outputs in self.kept.items()}
+        if "teacher" in kept:
+            batch["taught"] = kept.pop("teacher")
+        elif self.teachers:
+            batch["teacher"] = self.teacher_inputs(places)
+        if kept:
+            batch["encoded"] = kept
         if self.strong:
             # A spectrogram is a sound's, though an augmentation of its own changes it.
             changed = {"audio" if a.modality == "spectrogram" else a.modality for a in self.strong.augmentations}
             readers = {name: reader for name, reader in self.readers.items() if name in changed}
             batch["strong"] = self._prepared(readers, places, self.strong)
         return self.variation(None, batch, places) if self.variation else batch
+
+    def inputs(self, places: Sequence[Place], modalities: Sequence[str]) -> dict[str, Prepared]:
+        """Return the chosen modalities as their encoders want them."""
+        return self._prepared({name: self.readers[name] for name in modalities}, places, self.variation)
+
+    def teacher_inputs(self, places: Sequence[Place]) -> dict[str, Prepared]:
+        """Return all modalities as the teacher wants them."""
+        return self._prepared(self.teachers or {}, places, self.variation)
 
     def _prepared(
         self, readers: dict[str, Any], places: Sequence[Place], variation: Variation | None

@@ -5,9 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch.distributed as dist
 
-Place = tuple[int, int]
-"""A row and the epoch in which it is read, or `AS_IT_IS`: without variation."""
-AS_IT_IS = -1
+from mmexp.types import AS_IT_IS, Place
 
 
 def _process() -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -60,6 +61,17 @@ class TableSamples:
     def where(self, row: int) -> str:
         """Return file and line."""
         return self.table.places[int(self.rows[row])]
+
+    def stamp(self) -> str:
+        """Return a digest of the sizes and times of all files that these rows name: they may change below the table."""
+        every = sha256()
+        for kind in ("image", "audio"):
+            for row in range(len(self)) if kind in self.columns else ():
+                stored = stored_in(self.cell(row, kind), self.table.base, kind)
+                if isinstance(stored, Path):
+                    about = stored.stat()
+                    every.update(f"{about.st_size} {about.st_mtime_ns} ".encode())
+        return every.hexdigest()[:16]
 
     def chosen(self, rows: Sequence[int] | np.ndarray) -> "TableSamples":
         """Return some of these rows."""

@@ -11,6 +11,8 @@ from mmexp.types import Encoded, PositiveInt
 class ConcatFusion(nn.Module):
     """Late fusion as in torchmultimodal's `late_fusion`: project each modality, concatenate in sorted order, mix."""
 
+    reads_pooled = True
+
     def __init__(self, dims: Mapping[str, int], dim: PositiveInt = 192, hidden: PositiveInt = 384):
         super().__init__()
         self.dim = dim

@@ -12,6 +12,8 @@ from mmexp.types import Encoded, PositiveInt
 class ProductFusion(nn.Module):
     """Low-rank bilinear pooling (MLB, arXiv:1610.04325, eq. 8): `rank` features of each modality, multiplied, then mixed."""
 
+    reads_pooled = True
+
     def __init__(self, dims: Mapping[str, int], dim: PositiveInt = 192, rank: PositiveInt = 384):
         super().__init__()
         self.dim = dim

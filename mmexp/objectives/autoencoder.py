@@ -57,7 +57,7 @@ class Autoencoder(nn.Module):
     once. Raises RequestError for a target that the model does not have or cannot make.
     """
 
-    needs = ("{source}",)
+    needs = ("{source}", "tokens", "inputs")
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ class BagOfWords(nn.Module):
     Each word teaches on all captions that have it, so that features are shared between concepts.
     """
 
-    needs = ("pooled", "text", "pairs")
+    needs = ("pooled", "text", "pairs", "inputs")
 
     def __init__(self, shape: ModelShape):
         super().__init__()

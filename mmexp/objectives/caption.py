@@ -15,7 +15,7 @@ class Caption(Captioner):
     not bound to be causal and so cannot be read here.
     """
 
-    needs = ("{source}", "text", "tokens")
+    needs = ("{source}", "text", "tokens", "inputs")
 
     def __init__(
         self,

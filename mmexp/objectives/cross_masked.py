@@ -39,7 +39,7 @@ def shared_ratios(hidden: float, rows: int, concentration: float, generator: tor
 class CrossMasked(nn.Module):
     """Hide words and patches, `hidden` of the two on average; each is predicted from the fused token in its place."""
 
-    needs = ("fused", "fused_tokens", "image", "text")
+    needs = ("fused", "fused_tokens", "image", "text", "inputs")
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ class Mae(nn.Module):
     `adaptive` hides places in proportion to their running loss, and lets its fall lead a ratio that is a curriculum.
     """
 
-    needs = ("tokens", "image", "visible")
+    needs = ("tokens", "image", "visible", "inputs")
 
     def __init__(
         self,

@@ -47,7 +47,7 @@ class MaskedAudio(nn.Module):
     Raises RequestError for an encoder that works on samples.
     """
 
-    needs = ("tokens", "audio")
+    needs = ("tokens", "audio", "inputs")
 
     def __init__(
         self,

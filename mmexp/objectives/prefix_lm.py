@@ -17,7 +17,7 @@ class PrefixLM(Captioner):
     `reads` pooled is a picture as one vector (ClipCap, arXiv:2111.09734).
     """
 
-    needs = ("{source}", "text", "tokens")
+    needs = ("{source}", "text", "tokens", "inputs")
 
     def __init__(
         self,

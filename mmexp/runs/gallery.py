@@ -48,7 +48,7 @@ def augmented(train: PreparedSamples) -> list[list[Version]]:
 
 def _read(train: PreparedSamples, rows: list[int], epoch: int) -> list[Version]:
     places = [(row, epoch) for row in rows]
-    batch = train.__getitems__(places)
+    batch = train.inputs(places, list(train.readers))
     pixels = batch["image"]["pixels"] if "image" in batch else [None] * len(rows)
     texts = train.values("text", places, train.variation) if "text" in batch else [""] * len(rows)
     pictures = [None if p is None else Image.fromarray(p.permute(1, 2, 0).numpy()) for p in pixels]

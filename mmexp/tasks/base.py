@@ -74,7 +74,10 @@ class Task(L.LightningModule):
         return whole, {"loss": (whole.given * whole.losses).sum().detach(), **numbers, **seen}
 
     def on_train_epoch_start(self) -> None:
-        """Let the running statistics of frozen batch norms rest: they are weights too, and frozen means bit-equal."""
+        """Keep fully frozen parts as in evaluation, dropout and all, and let frozen batch norms rest: frozen is bit-equal."""
+        for part in [*self.model.encoders.values(), self.model.fusion]:
+            if not any(p.requires_grad for p in part.parameters()):
+                part.eval()
         for module in self.model.modules():
             if hasattr(module, "running_mean") and not any(p.requires_grad for p in module.parameters()):
                 module.eval()

@@ -1,0 +1,217 @@
+"""Nothing frozen is computed twice: which parts of a run are frozen, and what they say of its samples, kept on disk."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmexp.caching import fingerprint
+from mmexp.caching.entry import Entry
+from mmexp.caching.settings import CacheSettings
+from mmexp.data.loading import PreparedSamples
+from mmexp.errors import RequestError
+from mmexp.model import Model
+from mmexp.teacher import Teacher
+from mmexp.types import AS_IT_IS, Batch, DataSource, Place
+
+TEACHER = "teacher"
+# Rows by which a part's inputs are told from others: enough to see another size, crop or tokenizer.
+PROBED = 32
+
+
+@dataclass
+class FrozenPart:
+    """A frozen encoder, by the name of its modality, or the teacher."""
+
+    name: str
+    module: nn.Module
+    tokens: bool = True
+
+    def inputs(self, samples: PreparedSamples, places: Sequence[Place]) -> Batch:
+        """Return the batch of `places` as this part reads it."""
+        if self.name == TEACHER:
+            return samples.teacher_inputs(places)
+        return samples.inputs(places, [self.name])
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """Return what is kept of a batch: named tensors (B, ...)."""
+        if self.name == TEACHER:
+            return self.module(batch)
+        encoded = self.module(batch[self.name])
+        whole = {"tokens": encoded.tokens, "mask": encoded.mask} if self.tokens else {}
+        return {"pooled": encoded.pooled, **whole}
+
+    def about(self) -> dict[str, Any]:
+        """Return what its outputs depend on, the samples left out."""
+        return {
+            "part": self.name,
+            "kind": type(self.module).__name__,
+            "weights": fingerprint.of_module(self.module),
+            "source": fingerprint.of_source(self.module),
+            "says": self.tokens if self.name != TEACHER else list(getattr(self.module, "says", ())),
+        }
+
+
+def frozen_parts(model: Model, teacher: Teacher | None, tokens: bool) -> list[FrozenPart]:
+    """Return the encoders without a trained weight, and the teacher; of encoders `tokens` says whether these are looked at."""
+    found = [
+        FrozenPart(name, encoder, tokens)
+        for name, encoder in model.encoders.items()
+        if not any(parameter.requires_grad for parameter in encoder.parameters())
+    ]
+    return [*found, FrozenPart(TEACHER, teacher)] if teacher else found
+
+
+class KeptOutputs:
+    """What one part says of the rows of a split: an artefact for each view, or the one for rows as they are."""
+
+    def __init__(self, entries: Mapping[int, Entry]):
+        self.entries = entries
+
+    def __call__(self, places: Sequence[Place]) -> dict[str, Tensor]:
+        """Return the part's named tensors (B, ...); the rows of a batch are read in the same epoch."""
+        epoch = places[0][1]
+        view = epoch if epoch == AS_IT_IS else epoch % len(self.entries)
+        return self.entries[view].read([row for row, _ in places])
+
+
+@dataclass
+class Keeping:
+    """Keeps what `parts` say of the `sets` of samples, by split; `precision` is the context in which the run computes.
+
+    `augmentations` says in words how training samples vary, `inputs` whether an objective looks at what goes into encoders.
+    """
+
+    settings: CacheSettings
+    parts: Sequence[FrozenPart]
+    sets: Mapping[str, PreparedSamples]
+    source: DataSource
+    precision: Callable[[], AbstractContextManager[Any]]
+    precision_name: str
+    augmentations: str
+    batch_size: int
+    inputs: bool
+    epochs: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def wanted(self) -> Iterator[tuple[FrozenPart, str, int]]:
+        """Yield part, split and view of every artefact of the run. Views beyond the last epoch are not seen."""
+        for split, samples in self.sets.items():
+            for view in self._views(samples):
+                yield from ((part, split, view) for part in self.parts)
+
+    def _views(self, samples: PreparedSamples) -> Iterable[int]:
+        if samples.variation is None:
+            return (AS_IT_IS,)
+        # Without a number of views every epoch has its own, and none comes back.
+        return range(min(samples.variation.views or 0, self.epochs))
+
+    def key(self, part: FrozenPart, split: str, view: int) -> tuple[str, dict[str, Any]]:
+        """Return the name of an artefact, and what it depends on."""
+        samples = self.sets[split]
+        varied = samples.variation if view != AS_IT_IS else None
+        seed = varied.seed if varied else None
+        rows = torch.linspace(0, len(samples) - 1, min(PROBED, len(samples))).long().tolist()
+        about = {
+            **self._about(part),
+            "data": self.source.fingerprint,
+            "files": getattr(samples.samples, "stamp", str)(),
+            "split": split,
+            "rows": len(samples),
+            "inputs": fingerprint.of_prepared(part.inputs(samples, [(row, view) for row in rows])),
+            "view": view,
+            "variation": (seed, self.augmentations) if varied else None,
+            "precision": self.precision_name,
+            "dtype": self.settings.dtype,
+            "code": fingerprint.of_code(),
+        }
+        return fingerprint.digest(sorted(about.items())), about
+
+    def _about(self, part: FrozenPart) -> dict[str, Any]:
+        if part.name not in self._abouts:
+            self._abouts[part.name] = part.about()
+        return self._abouts[part.name]
+
+    _abouts: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
+
+    @torch.no_grad()
+    def outputs(self, part: FrozenPart, split: str, view: int) -> Iterator[dict[str, Tensor]]:
+        """Yield what a part says of all rows of a split, batch by batch."""
+        samples = self.sets[split]
+        for start in range(0, len(samples), self.batch_size):
+            places = [(row, view) for row in range(start, min(start + self.batch_size, len(samples)))]
+            batch = _moved(part.inputs(samples, places), self.device)
+            with self.precision():
+                yield part(batch)
+
+    def missing(self) -> list[tuple[FrozenPart, str, int]]:
+        """Return part, split and view of what is not kept yet."""
+        return [one for one in self.wanted() if self.settings.store.find(self.key(*one)[0]) is None]
+
+    def keep(self) -> list[Entry]:
+        """Compute what is not there yet, and let the samples read it from there. Raises RequestError where it cannot be."""
+        found: dict[tuple[str, str], dict[int, Entry]] = {}
+        wanted = [(*one, *self.key(*one)) for one in self.wanted()]
+        self._refuse_mixing(wanted)
+        store, keys = self.settings.store, [key for *_, key, _ in wanted]
+        for part, split, view, key, about in wanted:
+            entry = store.find(key)
+            if entry is None:
+                with _at_rest(part.module, self.device):
+                    store.make_room(self.bytes(part, split, view), keys)
+                    outputs = partial(self.outputs, part, split, view)
+                    entry = store.obtain(key, about, self.settings.torch_dtype, outputs)
+            found.setdefault((part.name, split), {})[view] = entry
+        for (name, split), entries in found.items():
+            self.sets[split].kept[name] = KeptOutputs(entries)
+            if name != TEACHER and not self.inputs:
+                self.sets[split].spared |= {name}
+        return [entry for entries in found.values() for entry in entries.values()]
+
+    @torch.no_grad()
+    def served(self, batch: Batch) -> Batch:
+        """Return a training batch as it would be with what is kept in it."""
+        if not self.sets["train"].variation or not self.sets["train"].variation.views:
+            return batch
+        said = {part.name: part(batch["teacher"] if part.name == TEACHER else batch) for part in self.parts}
+        taught = {"taught": said.pop(TEACHER)} if TEACHER in said else {}
+        return {**batch, "encoded": said, **taught}
+
+    def bytes(self, part: FrozenPart, split: str, view: int) -> float:
+        """Return about how large an artefact will be, by one batch of it."""
+        first = next(self.outputs(part, split, view))
+        rows = len(next(iter(first.values())))
+        width = self.settings.torch_dtype.itemsize
+        each = sum(t.numel() * (width if t.is_floating_point() else t.element_size()) for t in first.values()) / rows
+        return each * len(self.sets[split])
+
+    def _refuse_mixing(self, wanted: Sequence[tuple[Any, ...]]) -> None:
+        """A mixed or swapped batch is not what its rows were when they were kept."""
+        for _, split, view, *_ in wanted:
+            variation = self.sets[split].variation
+            mixing = (
+                [a for a in variation.augmentations if a.modality is None] if variation and view != AS_IT_IS else []
+            )
+            if mixing:
+                raise RequestError(
+                    f"augmentation '{type(mixing[0]).__name__.lower()}' mixes the rows of a batch, which outputs kept of single "
+                    "rows cannot follow. Leave it out, or set variation.views=null or cache.enabled=false."
+                )
+
+
+def _moved(batch: Any, device: torch.device) -> Any:
+    return {n: _moved(v, device) for n, v in batch.items()} if isinstance(batch, Mapping) else batch.to(device)
+
+
+@contextmanager
+def _at_rest(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Have a module as it evaluates, on `device`, and afterwards as it was."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval().to(device)
+    yield
+    for part, mode in modes:
+        part.training = mode
