@@ -43,7 +43,8 @@ def facts(experiment: Any) -> list[tuple[str, str]]:
     from mmexp.training.cost import step_cost, step_seconds
 
     task = experiment.task
-    batch = next(iter(experiment.train))
+    live = next(iter(experiment.train))
+    batch = experiment.keeping.served(live) if experiment.keeping else live
     cost = step_cost(task, batch)
     seconds = step_seconds(task, batch, experiment.trainer.precision)
     parameters = list(task.parameters())
@@ -65,12 +66,15 @@ def facts(experiment: Any) -> list[tuple[str, str]]:
         ("FLOPs a step", f"{cost.flops / 1e9:,.1f} G"),
         ("memory", f"{(weights + state + cost.activation_bytes) / 1e6:,.0f} MB (weights, optimizer, activations)"),
         ("time of a step", f"about {seconds:.2f} s here, so {task.total_steps * seconds / 60:.1f} min of training"),
-        *(kept(experiment, batch) if experiment.keeping else []),
+        *(kept(experiment, live, seconds) if experiment.keeping else []),
     ]
 
 
-def kept(experiment: Any, batch: Any) -> list[tuple[str, str]]:
-    """Return what keeping the outputs of frozen parts takes and gives: bytes, seconds to fill, and when they have paid."""
+def kept(experiment: Any, live: Any, seconds: float) -> list[tuple[str, str]]:
+    """Return what keeping the outputs of frozen parts takes and gives: bytes, time to fill, and when it has paid.
+
+    `live` is a batch without them, `seconds` the time of a step of this run.
+    """
     from mmexp.training.cost import step_seconds
 
     keeping, task = experiment.keeping, experiment.task
@@ -78,18 +82,13 @@ def kept(experiment: Any, batch: Any) -> list[tuple[str, str]]:
     size = sum(keeping.bytes(*one) for one in wanted)
     filling = sum(_seconds(keeping, *one) for one in missing)
     parts = ", ".join(part.name for part in keeping.parts)
-    where = f"{size / 1e6:,.0f} MB in {keeping.settings.directory}, {len(wanted) - len(missing)} of {len(wanted)} parts there"
+    where = f"{size / 1e6:,.0f} MB in {keeping.settings.directory}, {len(wanted) - len(missing)} of {len(wanted)} there"
     told = [("kept of frozen parts", f"{parts}: {where}; about {filling:.0f} s to fill")]
-    served = keeping.served(batch)
-    if served is batch:
+    if keeping.served(live) is live:
         return [*told, ("their training samples", "vary anew in every epoch and are not kept; see variation.views")]
-    live, kept = (step_seconds(task, one, experiment.trainer.precision) for one in (batch, served))
-    even = (
-        f"paid for after {filling / (live - kept) / len(experiment.train):.1f} epochs"
-        if live > kept
-        else "does not pay"
-    )
-    return [*told, ("a step with what is kept", f"about {kept:.3f} s instead of {live:.3f} s: {even}")]
+    saved = step_seconds(task, live, experiment.trainer.precision) - seconds
+    even = f"paid for after {filling / saved / len(experiment.train):.1f} epochs" if saved > 0 else "it does not pay"
+    return [*told, ("a step without that", f"about {saved + seconds:.2f} s: {even}")]
 
 
 def _seconds(keeping: Any, part: Any, split: str, view: int) -> float:

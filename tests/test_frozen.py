@@ -1,0 +1,142 @@
+"""What is kept of frozen parts changes no result, is shared by runs, and is another where anything it depends on is."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmexp.cli import main as _main
+from mmexp.frozen import FrozenPart
+
+TINY = [
+    *("data.batch_size=64", "budget.epochs=3", "log_every_steps=1", "checkpoint.validate_every_epochs=3"),
+    *("encoder.image.options.depth=1", "encoder.text.depth=1", "data.styles=[blob]", "hardware.threads=1"),
+    *("cache.directory=cache", "cache.dtype=float32", "evaluate=false"),
+]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(autouse=True)
+def _in_it(home, monkeypatch):
+    monkeypatch.chdir(home)
+
+
+def train(monkeypatch, name: str, *overrides: str) -> tuple[list[float], dict]:
+    """Return the losses of a run's steps and its `run.json`."""
+    monkeypatch.setattr("sys.argv", ["mmexp", "train", *TINY, f"hydra.run.dir={name}", *overrides])
+    assert _main() == 0
+    with (Path(name) / "metrics.csv").open() as stream:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(stream) if row.get("train/loss")]
+    return losses, json.loads((Path(name) / "run.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def start(home) -> str:
+    """A run whose weights the others start from."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        train(patch, "start", "budget.epochs=1", "fusion=none", "objective=contrastive")
+    return "init_from=start"
+
+
+FROZEN = ("adapter=frozen", "task=finetune", "variation.views=2", "variation.seed=5")
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ("fusion=none", "objective=contrastive"),
+        ("fusion=concat",),
+        ("fusion=xattn", "augmentation=[geometry,colour]"),
+        ("fusion=none", "objective=[contrastive,bag_of_words]", "data.num_workers=1"),
+        ("fusion=none", "objective=classify", "objective.classify.source=image"),
+        ("fusion=none", "objective=[contrastive,masked]"),
+    ],
+    ids=" ".join,
+)
+def test_losses_are_those_of_computing_it_each_time(monkeypatch, start, home, choices):
+    name = str(abs(hash(choices)))
+    live, told = train(monkeypatch, f"live{name}", start, *FROZEN, *choices, "cache.enabled=false")
+    assert "cache" not in told
+    kept, told = train(monkeypatch, f"kept{name}", start, *FROZEN, *choices)
+    assert told["cache"]["bytes"] > 0
+    assert kept == pytest.approx(live, rel=1e-4)
+    assert len(kept) >= 9
+
+
+def test_a_second_run_of_another_seed_finds_it_all(monkeypatch, start, capsys):
+    fusions = [train(monkeypatch, f"seed{i}", start, *FROZEN, "fusion=concat", f"seed={i}")[1]["cache"] for i in (0, 1)]
+    assert fusions[0]["entries"] == fusions[1]["entries"]
+    monkeypatch.setattr(FrozenPart, "__call__", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr("mmexp.frozen.Keeping.served", lambda self, batch: batch)
+    train(monkeypatch, "seed2", start, *FROZEN, "fusion=concat", "seed=2")
+
+
+@pytest.mark.parametrize(
+    "other", ["variation.seed=6", "augmentation=none", "data.locale=de", "cache.dtype=float16", "seed=9"]
+)
+def test_what_it_depends_on_is_in_its_name(monkeypatch, start, other):
+    # A single objective, so that the seed draws no fresh tower.
+    common = (start, *FROZEN, "fusion=none", "objective=contrastive", "budget.epochs=1")
+    first = train(monkeypatch, "first", *common)[1]["cache"]["entries"]
+    second = train(monkeypatch, "second", *common, other)[1]["cache"]["entries"]
+    assert (set(first) == set(second)) == (other == "seed=9")
+
+
+def test_without_a_number_of_views_only_evaluation_sets_are_kept(monkeypatch, start, home):
+    told = train(monkeypatch, "new", start, *FROZEN, "variation.views=null", "fusion=none", "objective=contrastive")[1]
+    manifests = [json.loads((home / "cache" / key / "entry.json").read_text()) for key in told["cache"]["entries"]]
+    assert {manifest["about"]["split"] for manifest in manifests} == {"val", "test"}
+
+
+def test_a_live_and_a_kept_teacher_give_the_same_losses(monkeypatch, start, home):
+    common = (
+        *("task=distill", "teacher=start", "objective=[contrastive,distill]", "fusion=none"),
+        *("variation.views=2", "encoder.image.image_size=32"),
+    )
+    live = train(monkeypatch, "live_teacher", *common, "cache.enabled=false")[0]
+    kept = train(monkeypatch, "kept_teacher", *common)[0]
+    half, told = train(monkeypatch, "half_teacher", *common, "cache.dtype=float16")
+    assert kept == pytest.approx(live, rel=1e-4)
+    assert half == pytest.approx(live, rel=1e-3)
+    about = json.loads((home / "cache" / told["cache"]["entries"][0] / "entry.json").read_text())["about"]
+    assert about["part"] == "teacher"
+
+
+def test_mixed_rows_are_refused(monkeypatch, start, capsys):
+    monkeypatch.setattr(
+        "sys.argv", ["mmexp", "train", *TINY, start, *FROZEN, "augmentation=mixup", "hydra.run.dir=mixed"]
+    )
+    assert _main() == 1
+    assert "augmentation 'mixup' mixes the rows of a batch" in capsys.readouterr().err
+
+
+def test_the_cache_is_listed_and_removed(monkeypatch, start, capsys, home):
+    train(monkeypatch, "listed", start, *FROZEN, "fusion=none", "objective=contrastive")
+
+    def command(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["mmexp", "cache", *arguments])
+        capsys.readouterr()
+        status = _main()
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    status, listed = command("ls", "cache.directory=cache")
+    assert status == 0
+    assert "image (TimmImage)" in listed
+    assert command("rm", "cache.directory=cache")[0] == 2
+    status, said = command("rm", "zz", "cache.directory=cache")
+    assert (status, "begins with 'zz'" in said) == (2, True)
+    assert "removed" in command("rm", "all", "cache.directory=cache")[1]
+    assert "keeps nothing" in command("ls", "cache.directory=cache")[1]
+
+
+def test_a_frozen_part_with_dropout_says_the_same_each_time():
+    part = FrozenPart("image", torch.nn.Dropout(0.5))
+    assert part.about()["kind"] == "Dropout"
