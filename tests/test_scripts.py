@@ -20,7 +20,7 @@ def test_the_benchmark_of_augmentation(tmp_path):
 @pytest.mark.parametrize("what", ["distil", "sweep"])
 def test_the_benchmark_of_caches(tmp_path, what):
     small = ["data.batch_size=8", "data.styles=[blob]", "hardware.threads=1", "encoder.text.depth=1"]
-    short = ["--rounds", "1", "--steps", "2", "--epochs", "0.02", "evaluate=false", *small]
+    short = ["--rounds", "1", "--steps", "6", "--epochs", "0.02", "evaluate=false", *small]
     if what == "sweep":  # the bundled base weights have these depths
         short.remove("encoder.text.depth=1")
     command = [sys.executable, SCRIPTS / "benchmark_cache.py", what, *short]
