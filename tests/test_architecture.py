@@ -17,7 +17,7 @@ MAY = {
     **{leaf: {"types", "errors", "attention", "curriculum", "draws", leaf} for leaf in LEAVES},
     "model": {"types"},
     "weights": {"errors"},
-    "teacher": {"types", "model"},
+    "teacher": {"types", "model", "tasks"},
     "tasks": {"types", "curriculum", "model", "tasks"},
     "needs": {"types", "errors", "model", "signatures"},
     "signatures": {"errors"},
