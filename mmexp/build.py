@@ -218,10 +218,10 @@ def _taught_widths(config: Config, weights: Mapping[str, torch.Tensor]) -> Teach
     """Return the widths of what a run's teacher said, as far as heads have them: that of the last weight of each."""
     widths = {}
     for name, node in config["objective"].items():
-        for kind, heads in signature(node["_target_"]).constants.get("sized_by_teacher", {}).items():
-            start = f"objectives.{name}.{heads}."
-            for key in (key for key in weights if key.startswith(start) and key.endswith(".weight")):
-                widths[f"{kind}/{key.removeprefix(start).partition('.')[0]}"] = len(weights[key])
+        kind, heads = signature(node["_target_"]).constants.get("sized_by_teacher", ("", ""))
+        start = f"objectives.{name}.{heads}."
+        for key in (key for key in weights if heads and key.startswith(start) and key.endswith(".weight")):
+            widths[f"{kind}/{key.removeprefix(start).partition('.')[0]}"] = len(weights[key])
     return TeacherShape(widths)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Collection
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -52,5 +51,6 @@ def weights_named(named: str) -> tuple[str, str | None]:
         if found:
             return name, weights
     raise RequestError(
-        f"teacher=open_clip:{named} names no weights. Put open_clip:{named}/TAG, open_clip:{named}@FILE or open_clip:local-dir:FOLDER."
+        f"teacher=open_clip:{named} names no weights. Put open_clip:{named}/TAG, open_clip:{named}@FILE or "
+        "open_clip:local-dir:FOLDER."
     )

@@ -20,7 +20,7 @@ class Distill(nn.Module):
     """
 
     needs = ("pooled", "teacher.vectors")
-    sized_by_teacher = {"vectors": "heads"}
+    sized_by_teacher = ("vectors", "heads")  # a kind, and where its widths stand among the weights
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ class DistillFeatures(nn.Module):
     """
 
     needs = ("pooled", "teacher.pooled")
-    sized_by_teacher = {"pooled": "projectors"}
+    sized_by_teacher = ("pooled", "projectors")
 
     def __init__(
         self,
