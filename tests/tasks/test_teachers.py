@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from stand_ins import TinyImage, TinyText, batch_of
 
 from mmexp import build, cli
+from mmexp.compose import compose
 from mmexp.encoders.open_clip_space import open_clip_model, weights_named
 from mmexp.errors import RequestError
 from mmexp.fusion.none import NoFusion
@@ -182,3 +184,14 @@ def test_open_clip_weights_are_named():
     assert weights_named("local-dir:/a/b") == ("local-dir:/a/b", None)
     with pytest.raises(RequestError, match="names no weights"):
         weights_named("ViT-B-32")
+
+
+@pytest.mark.parametrize("recipe", ["distill", "distillation"])
+def test_the_student_of_the_recipes_is_at_most_a_quarter_of_its_teacher(recipe, monkeypatch):
+    monkeypatch.setenv("MMEXP_STAMP", "now")
+
+    def weights(name: str) -> int:
+        config = OmegaConf.to_container(compose([f"experiment={name}", "name=x"]), resolve=False)
+        return sum(p.numel() for p in build.model(config, ["image", "text"]).parameters())
+
+    assert weights(recipe) <= weights("dual") / 4
