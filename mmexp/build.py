@@ -1,7 +1,8 @@
 """From configuration to objects. The only place that instantiates; each function builds one thing from plain arguments."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,18 @@ from mmexp.errors import RequestError
 from mmexp.frozen import Keeping, frozen_parts
 from mmexp.model import Model
 from mmexp.needs import check_needs, looked_at
+from mmexp.frozen import Keeping, frozen_parts
+from mmexp.fusion.none import NoFusion
+from mmexp.model import Model
+from mmexp.needs import check_needs, kinds_asked, looked_at
 from mmexp.signatures import signature
 from mmexp.tasks.balancing import count_losses
 from mmexp.tasks.base import Task
+from mmexp.tasks.distill import retold
 from mmexp.tasks.views import StepViews
 from mmexp.teacher import Teacher
 from mmexp.training.cost import in_precision
-from mmexp.types import DataSource, Supervision
+from mmexp.types import Batch, DataSource, ModelShape, Said, Supervision, TeacherShape
 from mmexp.weights import Loaded, load_parts, read_weights
 
 Config = Mapping[str, Any]
@@ -87,7 +93,7 @@ def model(config: Config, modalities: list[str]) -> Model:
     return Model(encoders, make(config["fusion"], {name: encoder.dim for name, encoder in encoders.items()}))
 
 
-def objectives(config: Config, shape: Any) -> dict[str, nn.Module]:
+def objectives(config: Config, shape: ModelShape) -> dict[str, nn.Module]:
     """Return the objectives by name, with heads of the model's sizes. A wrong request names the objective."""
     built = {}
     for name, node in config["objective"].items():
@@ -96,6 +102,16 @@ def objectives(config: Config, shape: Any) -> dict[str, nn.Module]:
         except RequestError as error:
             raise RequestError(f"objective '{name}': {error}") from error
     return built
+
+
+def self_taught_objectives(config: Config, built: Model, shape: ModelShape) -> dict[str, nn.Module]:
+    """Return the objectives of a run that teaches itself: those that hear no teacher first, for what they say has sizes."""
+    teaching = [name for name in config["objective"] if not kinds_asked(config, name)]
+    first = objectives({"objective": {name: config["objective"][name] for name in teaching}}, shape)
+    shape = replace(shape, teacher=shape_of(Teacher(built, first, says(config)), "task=self_distill: this run"))
+    rest = {name: node for name, node in config["objective"].items() if name not in first}
+    heads = first | objectives({"objective": rest}, shape)
+    return {name: heads[name] for name in config["objective"]}
 
 
 @dataclass
@@ -107,14 +123,14 @@ class Assembled:
     loaded: Loaded | None
 
 
-def assemble(
-    config: Config, modalities: list[str], supervision: Supervision, teacher_dims: Mapping[str, int]
-) -> Assembled:
+def assemble(config: Config, modalities: list[str], supervision: Supervision, taught: TeacherShape) -> Assembled:
     """Build model and objectives, load weights, apply the adapter. Fresh weights depend on the seed alone."""
     torch.manual_seed(config["seed"])
     built = model(config, modalities)
     check_needs(config, built, supervision)
-    heads = objectives(config, built.shape(len(supervision.classes), teacher_dims, supervision))
+    shape = built.shape(len(supervision.classes), taught, supervision)
+    check_teacher(config, shape)
+    heads = self_taught_objectives(config, built, shape) if teaches_itself(config) else objectives(config, shape)
     adapter = make(config["adapter"])
     start = starting_weights(config, adapter.needs_weights)
     loaded = None
@@ -165,6 +181,20 @@ def run_config(directory: Path) -> Config:
     return OmegaConf.to_container(OmegaConf.load(file))  # type: ignore[return-value]
 
 
+def config_beside(file: Path) -> Config:
+    """Return the configuration of a weights file: FILE.yaml beside it, or that of the run whose checkpoint it is."""
+    from omegaconf import OmegaConf
+
+    beside = file.with_suffix(".yaml")
+    found = next((path for path in (beside, file.parent.parent / "config.yaml") if path.is_file()), None)
+    if found is None:
+        raise RequestError(
+            f"'{file}' does not say what model it is of: there is no {beside.name} beside it. Name a run directory, or put "
+            "the run's config.yaml there under that name."
+        )
+    return OmegaConf.to_container(OmegaConf.load(found))  # type: ignore[return-value]
+
+
 def best_checkpoint(directory: Path) -> Path:
     """Return the run's best checkpoint, else its last. Raises RequestError where there is none."""
     found = [directory / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
@@ -174,19 +204,18 @@ def best_checkpoint(directory: Path) -> Path:
     return existing[0]
 
 
-def restore(directory: Path) -> tuple[Model, dict[str, nn.Module]]:
-    """Return model and objectives of a run with their weights; what its adapter added is merged."""
-    config = run_config(directory)
-    weights = read_weights(best_checkpoint(directory))
+def restore(path: Path) -> tuple[Model, dict[str, nn.Module]]:
+    """Return model and objectives of a run, or of a weights file, with their weights; what an adapter added is merged."""
+    if path.is_dir():
+        config, weights = run_config(path), read_weights(best_checkpoint(path))
+    else:
+        weights, config = read_weights(path), config_beside(path)
     modalities = sorted({name.split(".")[2] for name in weights if name.startswith("model.encoders.")})
     built = model(config, modalities)
     adapter = make(config["adapter"])
     if any(".lora_" in name for name in weights):
         adapter.apply(built, set(_unadapted(weights)))
-    teacher_dims = {
-        m: len(weights[key]) for m in modalities if (key := f"objectives.distill.heads.{m}.weight") in weights
-    }
-    heads = objectives(config, built.shape(_classes(config, weights), teacher_dims))
+    heads = objectives(config, built.shape(_classes(config, weights), _taught_widths(config, weights)))
     nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)}).load_state_dict(weights)
     adapter.merge(built)
     return built, heads
@@ -199,6 +228,17 @@ def _classes(config: Config, weights: Mapping[str, torch.Tensor]) -> int:
     return max((len(weights[head]) for head in heads if head in weights), default=0)
 
 
+def _taught_widths(config: Config, weights: Mapping[str, torch.Tensor]) -> TeacherShape:
+    """Return the widths of what a run's teacher said, as far as heads have them: that of the last weight of each."""
+    widths = {}
+    for name, node in config["objective"].items():
+        kind, heads = signature(node["_target_"]).constants.get("sized_by_teacher", ("", ""))
+        start = f"objectives.{name}.{heads}."
+        for key in (key for key in weights if heads and key.startswith(start) and key.endswith(".weight")):
+            widths[f"{kind}/{key.removeprefix(start).partition('.')[0]}"] = len(weights[key])
+    return TeacherShape(widths)
+
+
 def _unadapted(weights: Mapping[str, Any]) -> set[str]:
     """Return the parts without low-rank layers: they were trained in full."""
     from mmexp.weights import part_of
@@ -207,17 +247,63 @@ def _unadapted(weights: Mapping[str, Any]) -> set[str]:
     return every - {part_of(name) for name in weights if ".lora_" in name}
 
 
-def teacher(config: Config) -> Teacher | None:
-    """Return the frozen teacher of a distillation, None where the run has none."""
-    if not config["teacher"]:
+def says(config: Config) -> list[str]:
+    """Return the kinds of what a teacher says that the objectives learn from."""
+    return sorted({kind for name in config["objective"] for kind in kinds_asked(config, name)})
+
+
+def teaches_itself(config: Config) -> bool:
+    """Say whether the run's own average is its teacher."""
+    return bool(signature(config["task"]["_target_"]).constants.get("teaches_itself", False))
+
+
+def teacher(config: Config, modalities: Collection[str]) -> Teacher | None:
+    """Return the frozen teacher of a distillation, for `modalities`; None where no objective asks one."""
+    asked, named = says(config), config["teacher"]
+    if not named or not asked:
         return None
-    built, heads = restore(Path(config["teacher"]))
-    embedding = [head for head in heads.values() if hasattr(head, "embed")]
-    if not embedding:
+    built, heads = _teaching(str(named), modalities)
+    kept = {name: encoder for name, encoder in built.encoders.items() if name in modalities}
+    return Teacher(Model(kept, built.fusion), heads, asked)
+
+
+def _teaching(named: str, modalities: Collection[str]) -> tuple[Model, Mapping[str, nn.Module]]:
+    """Return model and heads of what `teacher=` names."""
+    if named.startswith("open_clip:"):
+        from mmexp.encoders.open_clip_space import open_clip_model
+
+        encoders, space = open_clip_model(named.removeprefix("open_clip:"), modalities)
+        return Model(encoders, NoFusion({})), {"open_clip": space}
+    return restore(ASSETS / "base" / "vit.safetensors" if named == "bundled" else Path(named))
+
+
+def own_teacher(config: Config, assembled: Assembled) -> Teacher | None:
+    """Return a copy of the run's own model and heads, which will follow them; None for a task that does not ask it."""
+    if not teaches_itself(config):
+        return None
+    teaching = {name: head for name, head in assembled.objectives.items() if not kinds_asked(config, name)}
+    return deepcopy(Teacher(assembled.model, teaching, says(config)))
+
+
+def shape_of(teaching: Teacher, named: str) -> TeacherShape:
+    """Return the sizes of what a teacher says. Raises RequestError where it cannot say it."""
+    if lack := teaching.lacks():
+        raise RequestError(f"{named} {lack}.")
+    return teaching.shape()
+
+
+def check_teacher(config: Config, shape: ModelShape) -> None:
+    """Raise RequestError where the teacher does not know a modality, or tells other classes apart."""
+    if teaches_itself(config):
+        return
+    for kind in {"vectors", "pooled"} & set(says(config)):
+        if missing := sorted(set(shape.dims) - set(shape.teacher.of(kind))):
+            raise RequestError(f"teacher={config['teacher']} has no encoder for {missing[0]}, which the student has.")
+    classes = shape.teacher.widths.get("logits", shape.num_classes)
+    if classes != shape.num_classes:
         raise RequestError(
-            f"teacher={config['teacher']}: that run learned no common space (no objective such as contrastive)."
+            f"teacher={config['teacher']} tells {classes} classes apart, and the data has {shape.num_classes}."
         )
-    return Teacher(built, embedding[0])
 
 
 def keeping(
@@ -256,10 +342,14 @@ def balance(config: Config, assembled: Assembled, samples: Any, teaching: Teache
         )
     if "count" not in accepts.parameters:
         return make(node)
-    teach = (lambda batch: teaching(batch["teacher"])) if teaching else None
+
+    def heard(batch: Batch) -> Said:
+        assert teaching
+        return retold(teaching(batch.get("teacher", batch)), teaching, assembled.model)
+
     # The row twice: for a batch norm in training one is not enough.
     batch = samples.__getitems__([(0, 0)] * 2)
-    views = StepViews(assembled.model, batch, config["seed"], 0, lambda tensor: tensor, teach)
+    views = StepViews(assembled.model, batch, config["seed"], 0, lambda tensor: tensor, heard)
     return make(node, count_losses(assembled.objectives, views))
 
 

@@ -124,8 +124,6 @@ def _check_combination(config: Mapping[str, Any], nodes: Mapping[str, Node]) -> 
                 f"objective '{name}' predicts from the fused tokens of each modality, and this fusion does not keep them. "
                 f"Choose fusion=xattn, or leave '{name}' out: {_without(needs, name)}."
             )
-        if "teacher" in wanted and not config.get("teacher"):
-            raise RequestError(f"objective '{name}' needs a teacher. Add task=distill teacher=RUN_DIRECTORY.")
     if fuses and not any("fused" in wanted for wanted in needs.values()):
         raise RequestError(
             f"no objective uses the fusion: {', '.join(needs)} would leave it untrained. "
@@ -136,14 +134,21 @@ def _check_combination(config: Mapping[str, Any], nodes: Mapping[str, Node]) -> 
 
 def _check_teacher(config: Mapping[str, Any], task: Node, needs: Mapping[str, set[str]]) -> None:
     distils = bool(task.accepts.constants.get("has_teacher", False))
-    taught = [name for name, wanted in needs.items() if "teacher" in wanted]
-    if taught and not distils:
-        raise RequestError(f"objective '{taught[0]}' needs a teacher, which only task=distill has.")
-    if distils and not taught:
-        raise RequestError("task=distill: no objective learns from the teacher. Add objective=distill.")
-    if distils and not config.get("teacher"):
+    itself = bool(task.accepts.constants.get("teaches_itself", False))
+    taught = [name for name, wanted in needs.items() if any(need.startswith("teacher.") for need in wanted)]
+    teacher = config.get("teacher")
+    if taught and not (distils if teacher else itself):
+        raise RequestError(
+            f"objective '{taught[0]}' needs a teacher. Add task=distill teacher=RUN_DIRECTORY, or task=self_distill."
+        )
+    if itself and teacher:
+        raise RequestError("task=self_distill is its own teacher. Leave teacher= out, or choose task=distill.")
+    if itself and not taught:
+        raise RequestError("task=self_distill: no objective learns from the teacher. Add objective=distill.")
+    # With a teacher that no objective asks, the run is a plain one: the student alone, in a sweep over objectives.
+    if distils and not itself and not teacher:
         raise RequestError("task=distill needs a teacher. Set teacher=RUN_DIRECTORY.")
-    if config.get("teacher") and not distils:
+    if teacher and not distils:
         raise RequestError("teacher= is set, but this task has none. Choose task=distill objective=distill.")
 
 

@@ -25,7 +25,7 @@ from mmexp.trainer import make_trainer
 from mmexp.training.interrupt import Interrupted
 from mmexp.training.loggers import finish
 from mmexp.training.progress import Stopwatch
-from mmexp.types import Batch
+from mmexp.types import Batch, TeacherShape
 
 
 def run(request: Request) -> int:
@@ -73,11 +73,13 @@ def prepare(request: Request) -> Experiment:
     arguments = hardware.trainer_arguments()
     variation = build.variation(config)
     loading, source = build.loading(config), build.data_source(config)
-    teacher = build.teacher(config)
-    teacher_dims = teacher.dims() if teacher else {}
-    assembled = build.assemble(config, list(source.modalities), supervision_of(source), teacher_dims)
+    modalities = [name for name in source.modalities if isinstance(config["encoder"].get(name), Mapping)]
+    frozen = build.teacher(config, modalities)
+    taught = build.shape_of(frozen, f"teacher={config['teacher']}") if frozen else TeacherShape()
+    assembled = build.assemble(config, list(source.modalities), supervision_of(source), taught)
     encoders: Any = assembled.model.encoders
-    teachers: Any = teacher.model.encoders if teacher else None
+    teachers: Any = frozen.model.encoders if frozen else None
+    teacher = frozen or build.own_teacher(config, assembled)
     train = train_loader(source.splits["train"], encoders, loading, variation, teachers, build.strong(config))
     budget: Any = build.make(config["budget"])
     steps = budget.total_steps(loading.batch_size, len(source.splits["train"]), 1.0)
@@ -90,7 +92,7 @@ def prepare(request: Request) -> Experiment:
         if name != "train"
     }
     sets: Any = {name: loader.dataset for name, loader in {"train": train, **evaluations}.items()}
-    keeping = build.keeping(config, task, teacher, sets, source, hardware.chosen_precision())
+    keeping = build.keeping(config, task, frozen, sets, source, hardware.chosen_precision())
     if budget.flops:
         from mmexp.training.cost import step_cost
 

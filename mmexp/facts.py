@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping
 from hashlib import sha256
 from typing import Any
 
+from torch import nn
+
 from mmexp.request import Experiment, Request
 from mmexp.runs.record import hardware_facts
 
@@ -11,8 +13,7 @@ from mmexp.runs.record import hardware_facts
 def opening(experiment: Experiment, request: Request) -> str:
     """Return what is about to happen, in two lines."""
     task, splits = experiment.task, experiment.source.splits
-    total = sum(p.numel() for p in task.parameters())
-    trained = sum(p.numel() for p in task.parameters() if p.requires_grad)
+    total, trained = counted(task)
     part = "all trained" if trained == total else f"{trained / total:.1%} trained"
     rows = ", ".join(f"{name} {len(samples):,}" for name, samples in splits.items())
     batch = experiment.stopwatch.batch_size
@@ -28,7 +29,7 @@ def facts(request: Request, experiment: Experiment) -> dict[str, Any]:
     stable = {
         key: config[key] for key in config if key not in ("name", "hardware", "logger", "sweep", "resume", "cache")
     }
-    counted = [(p.numel(), p.requires_grad) for p in task.parameters()]
+    total, trained = counted(task)
     return {
         "command": f"mmexp train {' '.join(request.overrides)}".strip(),
         "overrides": request.overrides,
@@ -40,8 +41,14 @@ def facts(request: Request, experiment: Experiment) -> dict[str, Any]:
         "data_fingerprint": experiment.source.fingerprint,
         "skipped": dict(experiment.source.skipped),
         "hardware": hardware_facts(),
-        "parameters": {"total": sum(n for n, _ in counted), "trainable": sum(n for n, trained in counted if trained)},
+        "parameters": {"total": total, "trainable": trained},
     }
+
+
+def counted(task: nn.Module) -> tuple[int, int]:
+    """Return how many weights the run has, and how many are trained; a teacher that follows them is no part of it."""
+    own = [p for name, p in task.named_parameters() if not name.startswith("teacher.")]
+    return sum(p.numel() for p in own), sum(p.numel() for p in own if p.requires_grad)
 
 
 def _built(choices: Mapping[str, str], encoders: Collection[str]) -> dict[str, str]:

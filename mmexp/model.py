@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmexp.types import Batch, Encoded, ModelShape, Prepared, Supervision
+from mmexp.types import Batch, Encoded, ModelShape, Prepared, Supervision, TeacherShape
 
 
 def _kept(outputs: Mapping[str, Tensor]) -> Encoded:
@@ -42,7 +42,7 @@ class Model(nn.Module):
     def shape(
         self,
         num_classes: int = 0,
-        teacher_dims: Mapping[str, int] | None = None,
+        teacher: TeacherShape | None = None,
         supervision: Supervision | None = None,
     ) -> ModelShape:
         """Return the sizes that objectives build their heads from."""
@@ -62,5 +62,5 @@ class Model(nn.Module):
             audio_grid=getattr(audio, "grid", None),
             num_classes=num_classes,
             supervision=supervision or Supervision(),
-            teacher_dims=teacher_dims or {},
+            teacher=teacher or TeacherShape(),
         )

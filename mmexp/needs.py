@@ -8,6 +8,8 @@ from mmexp.model import Model
 from mmexp.signatures import signature
 from mmexp.types import Supervision
 
+TEACHER = "teacher."  # what an objective hears of a teacher, as `teacher.vectors`
+
 # Whatever else an objective may name is a modality. Those of the configuration alone are checked before anything is built.
 OF_THE_MODEL = {
     "pooled",
@@ -17,7 +19,6 @@ OF_THE_MODEL = {
     "visible",
     "concepts",
     "pairs",
-    "teacher",
     "clean",
     "strong",
     "inputs",
@@ -44,6 +45,13 @@ def check_needs(config: Mapping[str, Any], built: Model, supervision: Supervisio
             raise RequestError(f"objective '{name}' {lack}")
 
 
+def kinds_asked(config: Mapping[str, Any], name: str) -> set[str]:
+    """Return the kinds of what a teacher says that an objective learns from."""
+    node = config["objective"][name]
+    needs = {need.format(**node) for need in signature(node["_target_"]).needs}
+    return {need.removeprefix(TEACHER) for need in needs if need.startswith(TEACHER)}
+
+
 def _lack(needs: set[str], strong: bool, encoders: Mapping[str, Any], kinds: Collection[str]) -> str | None:
     """Return what is said of the first need that is not met."""
     if missing := sorted((needs & set(LACKING)) - set(kinds)):
@@ -53,7 +61,8 @@ def _lack(needs: set[str], strong: bool, encoders: Mapping[str, Any], kinds: Col
     have = ", ".join(encoders)
     if "pairs" in needs and len(encoders) < 2:
         return f"needs two modalities, and there is only {have}. See data.columns."
-    if wrong := sorted(needs - OF_THE_MODEL - set(LACKING) - set(encoders)):
+    heard = {need for need in needs if need.startswith(TEACHER)}
+    if wrong := sorted(needs - heard - OF_THE_MODEL - set(LACKING) - set(encoders)):
         return f"wants '{wrong[0]}', which this model does not have: {have}."
     if "visible" in needs and not getattr(encoders["image"], "sees_parts", False):
         return NOT_IN_PARTS

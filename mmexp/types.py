@@ -37,6 +37,12 @@ parts said of the rows before may be there instead of being computed: `encoded`,
 Place = tuple[int, int]
 """A row and the epoch in which it is read, or `AS_IT_IS`: without variation."""
 AS_IT_IS = -1
+Said = dict[str, Tensor]
+"""What a teacher says of the rows of a batch, only what it was asked for.
+
+`vectors/<modality> (B, D)` of length 1 in its common space, `pooled/<modality> (B, D)`, `attention/<modality> (B, N)` the mean
+square of each token of a grid, `logits (B, C)` of its classes, and what it wrote: `captions/ids`, `captions/mask (B, L)`.
+"""
 
 Shown = dict[str, Tensor]
 """What each row of a batch shows in one modality: `concept (B, K)`, `label (B, K)`, and the `share (B, K)` of each, sum 1."""
@@ -178,10 +184,23 @@ class Supervision:
 
 
 @dataclass(frozen=True)
+class TeacherShape:
+    """The `widths` of what a teacher says, by the names of `Said`, and by modality the `grids` its attention lies on."""
+
+    widths: Mapping[str, int] = field(default_factory=dict)
+    grids: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def of(self, kind: str) -> dict[str, int]:
+        """Return the widths of one kind by modality, for example those of `pooled`."""
+        return {name.removeprefix(f"{kind}/"): w for name, w in self.widths.items() if name.startswith(f"{kind}/")}
+
+
+@dataclass(frozen=True)
 class ModelShape:
     """The sizes that a head needs: `dims` of each modality's encoding, of the fused one, and what there is to predict.
 
-    `supervision` is empty for a restored head: what it took from there is among its weights.
+    `supervision` is empty for a restored head: what it took from there is among its weights. So is `teacher`, but for the
+    widths that weights of heads tell.
     `word_edges (2, V)` says of each token id whether it begins a word, and whether it ends one; None where that is unknown.
     `context` is the most words of a text, `grid` the rows and columns of a picture's tokens, `spectrogram_size` mel bands and
     frames, `audio_grid` the rows (of mel bands) and columns (of frames) of a sound's tokens.
@@ -200,7 +219,7 @@ class ModelShape:
     audio_grid: tuple[int, int] | None = None
     num_classes: int = 0
     supervision: Supervision = field(default_factory=Supervision)
-    teacher_dims: Mapping[str, int] = field(default_factory=dict)
+    teacher: TeacherShape = field(default_factory=TeacherShape)
 
     def source_dim(self, name: str) -> int:
         """Return the width of `fused` or of a modality."""
@@ -249,8 +268,8 @@ class Views(Protocol):
         """Return the rows of all processes, own rows with gradient; in one process the tensor itself."""
         ...
 
-    def teacher(self) -> dict[str, Tensor]:
-        """Return the frozen teacher's embedding (B, D) of every modality."""
+    def teacher(self, kind: str) -> dict[str, Tensor]:
+        """Return one kind of what the teacher says, by modality; `{"ids", "mask"}` of `captions`, `{"logits"}` of `logits`."""
         ...
 
     def generator(self, name: str) -> torch.Generator:

@@ -3,19 +3,23 @@
     python scripts/build_base.py              # trains `experiment=base` on the train split, then packs it
     python scripts/build_base.py --run RUN    # packs a run that is already there
 
-The file holds encoders, fusion and the heads of the default objectives in bfloat16; its metadata tell how it was made.
+The file holds encoders, fusion and the heads of the default objectives in bfloat16; its metadata tell how it was made, and
+the file of the same name beside it what they are weights of, so that `teacher=bundled` can build them.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
-from mmexp.build import ASSETS, best_checkpoint
+from mmexp.build import ASSETS, best_checkpoint, run_config
 from mmexp.weights import part_of, read_weights
 
 FILE = ASSETS / "base" / "vit.safetensors"
@@ -38,7 +42,14 @@ def pack(directory: Path) -> None:
     told["command"] = json.dumps(" ".join(["mmexp train", *asked]))
     FILE.parent.mkdir(exist_ok=True)
     save_file({name: tensor.to(torch.bfloat16).contiguous() for name, tensor in weights.items()}, FILE, told)
+    FILE.with_suffix(".yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(described(run_config(directory)))))
     print(f"{FILE.name}: {sum(t.numel() for t in weights.values()):,} weights, {FILE.stat().st_size / 1e6:.1f} MB")
+
+
+def described(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return of a run's configuration what the weights that were kept are built by."""
+    kept = {name: config["objective"][name] for name in ("contrastive", "matching")}
+    return {**{group: config[group] for group in ("encoder", "fusion", "adapter")}, "objective": kept}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ MAY = {
     "model": {"types"},
     "weights": {"errors"},
     "frozen": {"types", "errors", "model", "teacher", "caching", "data"},
-    "teacher": {"types", "model"},
+    "teacher": {"types", "model", "tasks"},
     "tasks": {"types", "curriculum", "model", "tasks"},
     "needs": {"types", "errors", "model", "signatures"},
     "signatures": {"errors"},

@@ -100,6 +100,7 @@ OBJECTIVES = {
     "classify": {"_target_": "mmexp.objectives.classify.Classify", "weight": 1.0, "source": "fused"},
 }
 NO_FUSION = {"_target_": "mmexp.fusion.none.NoFusion"}
+SELF_DISTILL = {"_target_": "mmexp.tasks.self_distill.SelfDistill"}
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,9 @@ NO_FUSION = {"_target_": "mmexp.fusion.none.NoFusion"}
             "'objective.matching.weight' must be a mapping with from and to",
         ),
         ({"teacher": "some/run"}, "teacher= is set, but this task has none"),
-        ({"task": {"_target_": "mmexp.tasks.distill.DistillTask"}}, "no objective learns from the teacher"),
+        ({"task": {"_target_": "mmexp.tasks.distill.DistillTask"}}, "task=distill needs a teacher"),
+        ({"task": SELF_DISTILL}, "task=self_distill: no objective learns from the teacher"),
+        ({"task": SELF_DISTILL, "teacher": "some/run"}, "task=self_distill is its own teacher"),
     ],
 )
 def test_wrong_requests_are_answered_in_one_line(changes, message):

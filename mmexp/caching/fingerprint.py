@@ -77,7 +77,8 @@ def of_code() -> str:
 
 
 def of_source(module: nn.Module) -> str:
-    """Return a digest of the file in which a part's class stands, which may be a user's own."""
+    """Return a digest of the files in which the classes of a part stand, a user's own among them."""
     import inspect
 
-    return digest(Path(inspect.getfile(type(module))).read_text())
+    files = {inspect.getfile(type(part)) for part in module.modules()}
+    return digest(*(Path(file).read_text() for file in sorted(files)))

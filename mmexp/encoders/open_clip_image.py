@@ -10,6 +10,7 @@ from mmexp.encoders import timm_features
 from mmexp.encoders.names import dense_convolutions
 from mmexp.encoders.open_clip_towers import tower
 from mmexp.encoders.picture_encoder import PictureEncoder
+from mmexp.types import Encoded
 
 
 class OpenClipImage(PictureEncoder):
@@ -32,6 +33,8 @@ class OpenClipImage(PictureEncoder):
         own = {"vit": getattr(visual, "attn_pool", None) is None, "timm": timm_features.sees_parts(self.model)}
         self.sees_parts = own.get(self.kind, False)
         self.own_head = self.kind == "timm" and self._head_fits()
+        # In a list, as no part of this encoder's weights: only a teacher looks at it.
+        self._beyond = [visual.head] if self.kind == "timm" else []
         self.settle()
 
     def _targets(self) -> str:
@@ -48,6 +51,18 @@ class OpenClipImage(PictureEncoder):
         fits = timm_features.head_fits(self.model.eval(), self.model.forward_features(blank))
         self.model.train()
         return fits
+
+    @property
+    def projects(self) -> bool:
+        """Whether `project` is open_clip's own way into the common space."""
+        return self.own_head if self.kind == "timm" else getattr(self.model, "pool_type", "none") != "none"
+
+    def project(self, encoded: Encoded) -> Tensor:
+        """Return (B, D) in open_clip's common space, of its own encoding."""
+        if self.kind == "timm":
+            head = self._beyond[0].to(encoded.pooled.device)
+            return head(self.model.get_classifier()(encoded.pooled))
+        return encoded.pooled if self.model.proj is None else encoded.pooled @ self.model.proj
 
     def features(self, pixels: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return patch tokens or map cells (B, N, D), and the tower's pooling or their mean (B, D)."""

@@ -83,6 +83,18 @@ class OpenClipText(nn.Module):
             tokens, pooled = self._foreign(ids, mask) if self.foreign else self._own(ids, mask)
         return Encoded(tokens, pooled, mask)
 
+    @property
+    def projects(self) -> bool:
+        """Whether `project` is open_clip's own way into the common space."""
+        return self.foreign or self.model.pool_type != "none"
+
+    def project(self, encoded: Encoded) -> Tensor:
+        """Return (B, D) in open_clip's common space, of its own encoding."""
+        projection = self.model.proj if self.foreign else self.model.text_projection
+        if projection is None:
+            return encoded.pooled
+        return projection(encoded.pooled) if isinstance(projection, nn.Module) else encoded.pooled @ projection
+
     def _foreign(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         out = self.model.transformer(input_ids=ids, attention_mask=mask.long())
         return out.last_hidden_state, self.model.pooler(out, mask.long())

@@ -1,5 +1,7 @@
 """Captioning: the text word by word, from what a decoder sees in the picture (the captioning loss of CoCa, arXiv:2205.01917)."""
 
+from typing import Literal
+
 from torch import Tensor
 
 from mmexp.objectives.captioner import Captioner, Source, make_decoder
@@ -12,16 +14,18 @@ class Caption(Captioner):
     """Causal self-attention over the words, cross-attention to the `source`'s tokens.
 
     Unlike CoCa's, the decoder has no layers of its own for the text alone: the text encoder, which `contrastive` trains, is
-    not bound to be causal and so cannot be read here.
+    not bound to be causal and so cannot be read here. `words` are those of the data's text, or the captions that a teacher
+    writes for the same rows (sequence-level distillation, arXiv:1606.07947).
     """
 
-    needs = ("{source}", "text", "tokens", "inputs")
+    needs = ("{source}", "text", "{words}", "tokens", "inputs")
 
     def __init__(
         self,
         shape: ModelShape,
         *,
         source: str = "image",
+        words: Literal["text", "teacher.captions"] = "text",
         dim: PositiveInt = 192,
         depth: PositiveInt = 2,
         heads: PositiveInt = 3,
@@ -31,7 +35,9 @@ class Caption(Captioner):
     ):
         decoder = make_decoder(shape, dim, depth, heads, reads=True)
         told = Source(shape, source, "tokens", dim)
-        super().__init__(shape, "caption", told, decoder, label_smoothing, decoding, validation_rows)
+        name = "caption" if words == "text" else "distill_captions"
+        super().__init__(shape, name, told, decoder, label_smoothing, decoding, validation_rows)
+        self.teachers_words = words != "text"
 
     def hidden(self, views: Views, ids: Tensor, given: Tensor) -> Tensor:
         """Return what is known after each word (B, N, D); the source is seen by all of them."""

@@ -61,6 +61,8 @@ class Captioner(nn.Module):
     into words when it is validated in training, in no more tokens than the text encoder's context. The loss is `name`.
     """
 
+    teachers_words = False
+
     def __init__(
         self,
         shape: ModelShape,
@@ -94,11 +96,13 @@ class Captioner(nn.Module):
 
     def forward(self, views: Views) -> Terms:
         """Return the cross-entropy of the words to predict, a mean over those of all processes."""
-        ids, real = sentences(views.batch["text"], self.marks)
+        ids, real = sentences(views.teacher("captions") if self.teachers_words else views.batch["text"], self.marks)
         given = self.given(real, views)
         predicted = real & (torch.arange(ids.shape[1], device=ids.device) >= given[:, None])
         losses = self._losses(views, ids, given, predicted[:, 1:], self.label_smoothing)
-        share = belongs([shown(views.batch, name) for name in (*self.source.modalities, "text")])
+        # What a teacher wrote is of what the source shows, whatever text the batch has.
+        told = [*self.source.modalities, *([] if self.teachers_words else ["text"])]
+        share = belongs([shown(views.batch, name) for name in told])
         weight = (predicted[:, 1:] * share[:, None])[predicted[:, 1:]]
         total = views.gather(weight.sum()[None]).mean()
         return Terms({self.name: (losses * weight).sum() / total.where(total > 0, 1)})

@@ -36,4 +36,5 @@ def pairwise(views: Views, query: Shown, key: Shown) -> Tensor:
 
 def belongs(parts: Sequence[Shown]) -> Tensor:
     """Return how far the modalities of each row (B,) belong together: the product of their agreements."""
-    return torch.stack([agreement(one, other) for one, other in combinations(parts, 2)]).prod(0)
+    whole = torch.ones_like(parts[0]["share"][:, 0])
+    return torch.stack([whole, *(agreement(one, other) for one, other in combinations(parts, 2))]).prod(0)

@@ -13,7 +13,7 @@ from mmexp.tasks.balancing import BalancedStep, StepLosses, buffers_kept
 from mmexp.tasks.captions import caption_metrics, chosen_rows, write_captions
 from mmexp.tasks.evaluation import Gathered
 from mmexp.tasks.views import StepViews
-from mmexp.types import Batch, Samples
+from mmexp.types import Batch, Said, Samples
 
 # The method by which an objective shows what its head says, and the name under which that is gathered.
 HEADS = {"classify": "logits", "mark": "marks", "estimate": "estimates"}
@@ -49,11 +49,12 @@ class Task(L.LightningModule):
         self.results: dict[str, float] = {}
         self.gathered: dict[str, Gathered] = {}
 
-    teach: Callable[[Batch], dict[str, Tensor]] | None = None
+    heard: Callable[[Batch], Said] | None = None
+    """What a teacher says of a batch, in words of this model's tokenizer; None for a task without one."""
 
     def views(self, batch: Batch, step: int, progress: float = 1.0) -> StepViews:
         """Return the batch as its objectives see it, at `progress`; without one as at the end of the run."""
-        return StepViews(self.model, batch, self.seed, step, self._gather, self.teach, progress)
+        return StepViews(self.model, batch, self.seed, step, self._gather, self.heard, progress)
 
     def terms(self, views: StepViews) -> tuple[StepLosses, dict[str, Tensor]]:
         """Return the losses as a balance sees them, and every scalar to look at: `loss`, `loss_<name>`, metrics."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmexp.curriculum import Curriculum, current
 from mmexp.model import Model
-from mmexp.types import Batch, Encoded, Prepared
+from mmexp.types import Batch, Encoded, Prepared, Said
 
 
 class StepViews:
@@ -22,7 +22,7 @@ class StepViews:
         seed: int,
         step: int,
         gather: Callable[[Tensor], Tensor],
-        teach: Callable[[Batch], dict[str, Tensor]] | None = None,
+        teach: Callable[[Batch], Said] | None = None,
         progress: float = 1.0,
     ):
         self.model, self.batch, self.seed, self.step, self.gather = model, batch, seed, step, gather
@@ -38,7 +38,7 @@ class StepViews:
         return self.model.fuse(self._encoded)
 
     @cached_property
-    def _taught(self) -> dict[str, Tensor]:
+    def _taught(self) -> Said:
         assert self._teach is not None, "the configuration check refuses objectives that lack a teacher"
         return self._teach(self.batch)
 
@@ -71,9 +71,10 @@ class StepViews:
         """Fuse other pairs than the batch's own."""
         return self.model.fuse(encoded)
 
-    def teacher(self) -> dict[str, Tensor]:
-        """Return the teacher's unit vectors (B, D) of every modality."""
-        return self._taught
+    def teacher(self, kind: str) -> dict[str, Tensor]:
+        """Return one kind of what the teacher says, by modality; `{"ids", "mask"}` of `captions`, `{"logits"}` of `logits`."""
+        parts = {tuple(name.partition("/")[::2]): tensor for name, tensor in self._taught.items()}
+        return {rest or kind: tensor for (own, rest), tensor in parts.items() if own == kind}
 
     def generator(self, name: str) -> torch.Generator:
         """Return a CPU generator whose numbers depend on seed, step and `name` alone."""

@@ -8,6 +8,7 @@ _NOTHING_TO_DO = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     "The '.*dataloader' does not have many workers",
     "Checkpoint directory .* exists and is not empty",
+    r"Found \d+ module\(s\) in eval mode",  # those of a teacher that follows its student
 )
 
 

@@ -19,7 +19,13 @@ TOGETHER = {
     "objective=contrastive": ["fusion=none"],
     **{f"objective={name}": ["fusion=none"] for name in ("siglip", "triplet", "margin", "supcon")},
     "objective=distill": ["task=distill", "teacher=x", "fusion=none"],
+    **{
+        f"objective=distill_{kind}": ["task=distill", "teacher=x", "fusion=none"]
+        for kind in ("contrastive", "features", "relations", "attention", "captions")
+    },
+    "objective=distill_classes": ["task=distill", "teacher=x"],
     "task=distill": ["objective=[matching,distill]", "teacher=x"],
+    "task=self_distill": ["objective=[contrastive,distill]", "fusion=none"],
     "objective=masked": ["fusion=none"],
     "objective=masked_audio": ["fusion=none"],
     "objective=bag_of_words": ["fusion=none"],
@@ -30,6 +36,7 @@ TOGETHER = {
     "encoder/image=timm": ["encoder.image.name=resnet18"],
     "encoder/text=huggingface": ["encoder.text.name=x"],
     "experiment=distill": ["teacher=x"],
+    "experiment=distillation": ["teacher=x"],
     "augmentation=rewrite": ["augmentation.rewrite.function=json.dumps"],
 }
 
@@ -77,7 +84,7 @@ SHORT = ("budget.steps=2", "data.batch_size=8", "data.styles=[blob]", "evaluate=
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_trains_two_steps(name, tmp_path, request):
-    more = [f"teacher={request.getfixturevalue('teacher')}"] if name == "distill" else []
+    more = [f"teacher={request.getfixturevalue('teacher')}"] if name.startswith("distill") else []
     short = [key for key in SHORT if name != "easy_vqa" or "styles" not in key]
     done = mmexp("train", f"experiment={name}", *short, *more, "hydra.run.dir=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

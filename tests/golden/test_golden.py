@@ -36,7 +36,7 @@ from mmexp.objectives.siglip import SigLip
 from mmexp.objectives.supcon import SupCon
 from mmexp.objectives.triplet import Triplet
 from mmexp.training.optimizer import adamw, cosine
-from mmexp.types import Supervision
+from mmexp.types import Supervision, TeacherShape
 
 FILE = Path(__file__).with_name("losses.json")
 STEPS = 12
@@ -71,7 +71,7 @@ def taught(batch):
     generator = torch.Generator().manual_seed(7)
     vectors = torch.randn(2, len(batch["index"]), 5, generator=generator)
     image, text = torch.nn.functional.normalize(vectors, dim=-1)
-    return {"image": image, "text": text}
+    return {"vectors/image": image, "vectors/text": text}
 
 
 def added(losses):
@@ -97,7 +97,7 @@ def curve(name: str, one=added) -> list[float]:
         encoders, dims = {**encoders, "audio": tiny_audio()}, {**dims, "audio": 12}
     model = Model(encoders, CrossAttentionFusion(dims, 12, 3))
     numbers = Supervision(mean=5.0, deviation=2.0)
-    objective = OBJECTIVES[name](model.shape(3, {"image": 5, "text": 5}, numbers))
+    objective = OBJECTIVES[name](model.shape(3, TeacherShape({"vectors/image": 5, "vectors/text": 5}), numbers))
     optimizer = adamw([*model.parameters(), *objective.parameters()], lr=3e-3)
     schedule = cosine(optimizer, STEPS, warmup_steps=2)
     losses = []

@@ -22,6 +22,13 @@ from mmexp.objectives.regress import Regress
 from mmexp.objectives.siglip import SigLip
 from mmexp.objectives.supcon import SupCon
 from mmexp.objectives.triplet import Triplet
+from mmexp.types import TeacherShape
+
+VECTORS = TeacherShape({"vectors/image": 5, "vectors/text": 5})
+
+
+def said(vectors):
+    return {f"vectors/{name}": tensor for name, tensor in vectors.items()}
 
 
 @pytest.fixture
@@ -108,7 +115,7 @@ def test_classify_agrees_with_cross_entropy_and_skips_rows_without_label(model):
 def test_distillation_agrees_with_open_clip_but_for_the_teachers_entropy(model):
     from open_clip.loss import DistillClipLoss
 
-    objective = Distill(model.shape(teacher_dims={"image": 5, "text": 5}), embedding=0.0, temperature=0.1)
+    objective = Distill(model.shape(teacher=VECTORS), embedding=0.0, temperature=0.1)
     student, teacher = [[F.normalize(torch.randn(6, 5), dim=-1) for _ in range(2)] for _ in range(2)]
     for tensor in student:
         tensor.requires_grad_()
@@ -125,9 +132,9 @@ def test_distillation_agrees_with_open_clip_but_for_the_teachers_entropy(model):
 
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(model):
-    objective = Distill(model.shape(teacher_dims={"image": 5, "text": 5}))
+    objective = Distill(model.shape(teacher=VECTORS))
     batch = batch_of()
-    losses, _ = objective(views_of(model, batch, lambda b: objective.embed(model.encode(b))))
+    losses, _ = objective(views_of(model, batch, lambda b: said(objective.embed(model.encode(b)))))
     assert losses["distill_embedding"].item() == pytest.approx(0, abs=1e-6)
     assert losses["distill_logits"].item() == pytest.approx(0, abs=1e-6)
 
@@ -154,8 +161,8 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(model):
     ],
 )
 def test_every_part_that_an_objective_uses_gets_a_gradient(model, make, untaught):
-    objective = make(model.shape(num_classes=3, teacher_dims={"image": 5, "text": 5}))
-    teach = lambda b: {name: unit(8, 3)[:, :5] for name in ("image", "text")}  # noqa: E731
+    objective = make(model.shape(num_classes=3, teacher=VECTORS))
+    teach = lambda b: said({name: unit(8, 3)[:, :5] for name in ("image", "text")})  # noqa: E731
     views = views_of(model, batch_of(), teach)
     sum(objective(views).losses.values()).backward()
     for name, parameter in [*model.named_parameters(), *objective.named_parameters()]:
