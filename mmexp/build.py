@@ -17,9 +17,6 @@ from mmexp.data.loading import Loading, PreparedSamples
 from mmexp.data.variation import Redrawn, Variation
 from mmexp.errors import RequestError
 from mmexp.frozen import Keeping, frozen_parts
-from mmexp.model import Model
-from mmexp.needs import check_needs, looked_at
-from mmexp.frozen import Keeping, frozen_parts
 from mmexp.fusion.none import NoFusion
 from mmexp.model import Model
 from mmexp.needs import check_needs, kinds_asked, looked_at
