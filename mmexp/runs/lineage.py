@@ -1,0 +1,94 @@
+"""Which runs came from which: what `run.json` says of parents, joined to the runs that are there."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmexp.errors import RequestError, nearest
+from mmexp.runs.parents import digest
+
+
+@dataclass
+class Origin:
+    """One parent of a run: its `role`, the `path` it had then, and its run, None where that is not among those found."""
+
+    role: str
+    path: str
+    weights: str | None
+    run: "Run | None" = None
+
+
+@dataclass
+class Run:
+    """One run directory that was found: `name` is its path as a person would type it."""
+
+    directory: Path
+    record: dict[str, Any]
+    metrics: dict[str, float]
+    origins: list[Origin] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The path from here where the run lies below, else the whole path."""
+        short = os.path.relpath(self.directory)
+        return str(self.directory) if short.startswith("..") else short
+
+
+def family(paths: Sequence[Path]) -> list[Run]:
+    """Return every run at or below `paths`, each linked to its parents. Raises RequestError for a path that is not there.
+
+    A parent is the run at the recorded path, where that has the recorded fingerprint; else, for it was moved, a run of that
+    fingerprint whose weights are those recorded, or are no longer there.
+    """
+    runs = {directory: _read(directory) for path in paths for directory in _directories(path)}
+    for run in runs.values():
+        for told in run.record.get("parents") or []:
+            origin = Origin(told["role"], told["path"], told["weights"])
+            origin.run = _find(told, runs)
+            run.origins.append(origin)
+    return list(runs.values())
+
+
+def _directories(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        near = nearest(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
+        raise RequestError(f"'{path}': no such directory.{near}")
+    found = sorted(Path(os.path.abspath(record)).parent for record in path.rglob("run.json"))
+    if not found:
+        raise RequestError(f"'{path}' holds no run: there is no run.json in it or below.")
+    yield from found
+
+
+def _read(directory: Path) -> Run:
+    metrics = directory / "metrics.json"
+    return Run(
+        directory,
+        json.loads((directory / "run.json").read_text()),
+        json.loads(metrics.read_text()) if metrics.is_file() else {},
+    )
+
+
+def _find(told: dict[str, Any], runs: dict[Path, Run]) -> Run | None:
+    """Return the run that `told` means. A run that was trained anew in the same place has another fingerprint."""
+    alike = [
+        run for run in runs.values() if told["fingerprint"] and run.record.get("fingerprint") == told["fingerprint"]
+    ]
+    there = runs.get(Path(told["path"]))
+    if there in alike:
+        return there
+    return next((run for run in alike if digest(run.directory) in (told["weights"], None)), None)
+
+
+def changes(run: Run, names: Sequence[str]) -> dict[str, float]:
+    """Return by how much each metric differs from the first parent's, where both were measured on the same data.
+
+    On other data the comparison is with what the loaded weights measured there before training.
+    """
+    other = next((origin.run for origin in run.origins if origin.run), None)
+    before = {name: run.metrics.get(f"start/{name}") for name in names}
+    if other and other.record.get("data_fingerprint") == run.record.get("data_fingerprint"):
+        before = {name: other.metrics.get(name) for name in names}
+    return {name: run.metrics[name] - was for name, was in before.items() if was is not None and name in run.metrics}
