@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmexp.errors import RequestError, nearest
-from mmexp.runs.parents import digest
+from mmexp.runs.parents import checkpoints, digest, home
 
 
 @dataclass
@@ -41,14 +41,11 @@ def family(paths: Sequence[Path]) -> list[Run]:
     """Return every run at or below `paths`, each linked to its parents. Raises RequestError for a path that is not there.
 
     A parent is the run at the recorded path, where that has the recorded fingerprint; else, for it was moved, a run of that
-    fingerprint whose weights are those recorded, or are no longer there.
+    fingerprint that has the recorded weights, or none any longer.
     """
     runs = {directory: _read(directory) for path in paths for directory in _directories(path)}
     for run in runs.values():
-        for told in run.record.get("parents") or []:
-            origin = Origin(told["role"], told["path"], told["weights"])
-            origin.run = _find(told, runs)
-            run.origins.append(origin)
+        run.origins = [_origin(told, runs) for told in run.record.get("parents") or []]
     return list(runs.values())
 
 
@@ -71,15 +68,28 @@ def _read(directory: Path) -> Run:
     )
 
 
+def _origin(told: dict[str, Any] | str, runs: dict[Path, Run]) -> Origin:
+    """Return the parent that a record tells of. Records once held paths alone, which cannot be followed for sure."""
+    if isinstance(told, str):
+        return Origin("init_from", told, None)
+    return Origin(told["role"], told["path"], told["weights"], _find(told, runs))
+
+
 def _find(told: dict[str, Any], runs: dict[Path, Run]) -> Run | None:
     """Return the run that `told` means. A run that was trained anew in the same place has another fingerprint."""
-    alike = [
-        run for run in runs.values() if told["fingerprint"] and run.record.get("fingerprint") == told["fingerprint"]
-    ]
-    there = runs.get(Path(told["path"]))
+    if not told["fingerprint"]:
+        return None
+    alike = [run for run in runs.values() if run.record.get("fingerprint") == told["fingerprint"]]
+    there = runs.get(home(Path(told["path"])))
     if there in alike:
         return there
-    return next((run for run in alike if digest(run.directory) in (told["weights"], None)), None)
+    return next((run for run in alike if _holds(run, told["weights"])), None)
+
+
+def _holds(run: Run, weights: str | None) -> bool:
+    """Say whether a run has these weights, or had its checkpoints removed."""
+    found = {digest(file) for file in checkpoints(run.directory)} - {None}
+    return not found or weights in found
 
 
 def changes(run: Run, names: Sequence[str]) -> dict[str, float]:

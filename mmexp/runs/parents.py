@@ -22,6 +22,11 @@ def checkpoints(directory: Path) -> list[Path]:
     return [directory / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
 
 
+def home(path: Path) -> Path:
+    """Return the run directory that a parent's path means: itself, or the one whose checkpoint it is."""
+    return path.parent.parent if path.suffix == ".ckpt" else path
+
+
 def weights_file(path: Path) -> Path | None:
     """Return the file whose weights a run directory or a weights file stands for, None where there is none."""
     return next((file for file in (path, *checkpoints(path)) if file.is_file()), None)
@@ -42,7 +47,7 @@ def digest(path: Path) -> str | None:
 def parent(role: str, path: str) -> dict[str, Any]:
     """Return one entry of `parents` in `run.json`. `role` is `init_from` or `teacher`; a name that is no file stays one."""
     place = Path(path)
-    record = place / "run.json"
+    record = home(place) / "run.json"
     return {
         "role": role,
         "path": os.path.abspath(place) if place.exists() else path,
