@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     if target:
         target.write_text(json.dumps(as_json(runs), indent=2) + "\n")
     console = Console()
-    console.print(family_tree(runs), soft_wrap=True)
+    console.print(family_tree(runs))
     for file in sorted({directory / "chain.json" for run in runs for directory in run.directory.parents}):
         if file.is_file():
             console.print(f"\n{file.parent.name}", style="bold")

@@ -22,6 +22,8 @@ def _print(experiment: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    if experiment.loaded:
+        print(experiment.loaded.told())
     table = Table(title="what this run would be", show_header=False)
     for key, value in facts(experiment):
         table.add_row(key, value)
@@ -49,7 +51,7 @@ def facts(experiment: Any) -> list[tuple[str, str]]:
     return [
         *parts,
         ("parameters", f"{total:,}, of them trained {trained:,} ({trained / total:.1%})"),
-        ("weights from", experiment.loaded.told() if experiment.loaded else "the seed alone"),
+        ("weights from", experiment.loaded.source if experiment.loaded else "the seed alone"),
         ("rows", ", ".join(f"{name} {n:,}" for name, n in rows.items())),
         ("steps", f"{task.total_steps:,} of {len(batch['index'])} rows"),
         ("FLOPs a step", f"{cost.flops / 1e9:,.1f} G"),

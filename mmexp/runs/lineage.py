@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ class Origin:
     run: "Run | None" = None
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
     """One run directory that was found: `name` is its path as a person would type it."""
 
@@ -36,16 +37,21 @@ class Run:
         short = os.path.relpath(self.directory)
         return str(self.directory) if short.startswith("..") else short
 
+    @cached_property
+    def weights(self) -> set[str]:
+        """The hashes of the run's checkpoints; none where they were removed."""
+        return {str(digest(file)) for file in checkpoints(self.directory) if file.is_file()}
+
 
 def family(paths: Sequence[Path]) -> list[Run]:
     """Return every run at or below `paths`, each linked to its parents. Raises RequestError for a path that is not there.
 
-    A parent is the run at the recorded path, where that has the recorded fingerprint; else, for it was moved, a run of that
-    fingerprint that has the recorded weights, or none any longer.
+    A parent is a run of the recorded fingerprint that has the recorded weights, or no checkpoint any longer: the one at the
+    recorded path, or one that was moved.
     """
     runs = {directory: _read(directory) for path in paths for directory in _directories(path)}
     for run in runs.values():
-        run.origins = [_origin(told, runs) for told in run.record.get("parents") or []]
+        run.origins = [_origin(run, told, runs) for told in run.record.get("parents") or []]
     return list(runs.values())
 
 
@@ -68,28 +74,29 @@ def _read(directory: Path) -> Run:
     )
 
 
-def _origin(told: dict[str, Any] | str, runs: dict[Path, Run]) -> Origin:
+def _origin(run: Run, told: dict[str, Any] | str, runs: dict[Path, Run]) -> Origin:
     """Return the parent that a record tells of. Records once held paths alone, which cannot be followed for sure."""
     if isinstance(told, str):
         return Origin("init_from", told, None)
-    return Origin(told["role"], told["path"], told["weights"], _find(told, runs))
+    found = _find(told, runs)
+    # Only where checkpoints were removed may a run seem to be its own ancestor.
+    return Origin(told["role"], told["path"], told["weights"], None if found and _descends(found, run) else found)
 
 
 def _find(told: dict[str, Any], runs: dict[Path, Run]) -> Run | None:
-    """Return the run that `told` means. A run that was trained anew in the same place has another fingerprint."""
-    if not told["fingerprint"]:
-        return None
-    alike = [run for run in runs.values() if run.record.get("fingerprint") == told["fingerprint"]]
+    """Return the run that `told` means; what was trained anew in its place is another run."""
+    alike = [
+        run
+        for run in runs.values()
+        if told["fingerprint"] and run.record.get("fingerprint") == told["fingerprint"]
+        if not run.weights or told["weights"] in run.weights
+    ]
     there = runs.get(home(Path(told["path"])))
-    if there in alike:
-        return there
-    return next((run for run in alike if _holds(run, told["weights"])), None)
+    return there if there in alike else next(iter(alike), None)
 
 
-def _holds(run: Run, weights: str | None) -> bool:
-    """Say whether a run has these weights, or had its checkpoints removed."""
-    found = {digest(file) for file in checkpoints(run.directory)} - {None}
-    return not found or weights in found
+def _descends(run: Run, other: Run) -> bool:
+    return run is other or any(origin.run and _descends(origin.run, other) for origin in run.origins)
 
 
 def changes(run: Run, names: Sequence[str]) -> dict[str, float]:

@@ -50,9 +50,15 @@ def _hang(above: Tree, run: Run, children: dict[Path, list[Run]], names: Sequenc
 
 def _elsewhere(path: str, weights: str | None) -> Text:
     """Return the line of a parent that is no run among those found: a file of weights, or something that is gone."""
-    is_file = Path(path).is_file()
+    is_file, is_run = Path(path).is_file(), (Path(path) / "run.json").is_file()
     text = Text(path, style="dim" if is_file else "red")
-    note = "a file of weights" if is_file else "not found here"
+    note = (
+        "a file of weights"
+        if is_file
+        else "not below these paths, or has other weights now"
+        if is_run
+        else "not found here"
+    )
     return text.append(f"  {note}{f' (weights {weights})' if weights else ''}", style="dim")
 
 
