@@ -20,6 +20,7 @@ from mmexp.frozen import Keeping, frozen_parts
 from mmexp.fusion.none import NoFusion
 from mmexp.model import Model
 from mmexp.needs import check_needs, kinds_asked, looked_at
+from mmexp.runs.parents import checkpoints
 from mmexp.signatures import signature
 from mmexp.tasks.balancing import count_losses
 from mmexp.tasks.base import Task
@@ -194,7 +195,7 @@ def config_beside(file: Path) -> Config:
 
 def best_checkpoint(directory: Path) -> Path:
     """Return the run's best checkpoint, else its last. Raises RequestError where there is none."""
-    found = [directory / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
+    found = checkpoints(directory)
     existing = [path for path in found if path.is_file()]
     if not existing:
         raise RequestError(f"'{directory}' has no checkpoint yet (looked for {found[0].name} and {found[1].name}).")

@@ -11,6 +11,8 @@ COMMANDS = {
     "train": "train one run, or with -m a sweep:  mmexp train encoder=cnn fusion=concat",
     "plan": "what a run would be, before it runs: parameters, FLOPs, memory, steps",
     "cache": "what frozen parts said, kept on disk:  mmexp cache [ls | rm KEY... | rm all]",
+    "chain": "stages one after the other, each from the last:  mmexp chain three_stages",
+    "lineage": "which runs came from which, as a tree:  mmexp lineage [PATH ...]",
     "list": "the parts there are, one line each:  mmexp list [GROUP]",
 }
 HELP = """mmexp - experiments on multimodal models

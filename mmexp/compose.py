@@ -38,9 +38,27 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> Any:
     try:
         return hydra.compose_config("train", list(overrides), run_mode=RunMode.RUN, from_shell=True)
     except Exception as error:
-        raise explained(error, overrides) from error
+        raise explained(error, overrides, config_dir) from error
     finally:
         GlobalHydra.instance().clear()
+
+
+def resolved(whole: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return a composed configuration as plain values without `hydra`, and from group to choice. Raises RequestError."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf, open_dict
+    from omegaconf.errors import OmegaConfBaseException
+
+    HydraConfig.instance().set_config(whole)
+    choices = {group: str(c) for group, c in whole.hydra.runtime.choices.items() if not group.startswith("hydra/")}
+    with open_dict(whole):
+        config = whole.copy()
+        config.pop("hydra")
+    try:
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise RequestError(str(error).splitlines()[0]) from error
+    return plain, choices
 
 
 def run_hydra(job: Callable[[Any], Any], arguments: Sequence[str]) -> None:
@@ -72,7 +90,7 @@ def _is_complaint(error: Exception) -> bool:
     return isinstance(error, HydraException | OmegaConfBaseException) or str(error).startswith("Only one of --run")
 
 
-def explained(error: Exception, overrides: Sequence[str]) -> RequestError:
+def explained(error: Exception, overrides: Sequence[str], config_dir: str | None = None) -> RequestError:
     """Return Hydra's complaint as one plain line with the nearest right name."""
     from hydra.errors import MissingConfigException, OverrideParseException
 
@@ -87,7 +105,7 @@ def explained(error: Exception, overrides: Sequence[str]) -> RequestError:
                 return RequestError(f"'{choice}' is not a choice of {group}.{nearest(choice, link.options)}")
     key = _refused_key(text)
     if key:
-        return RequestError(_about_key(key, overrides))
+        return RequestError(_about_key(key, overrides, config_dir))
     return RequestError(" ".join(str(chain[0]).split()))
 
 
@@ -102,13 +120,13 @@ def _refused_key(text: str) -> str | None:
     return None
 
 
-def _about_key(key: str, overrides: Sequence[str]) -> str:
+def _about_key(key: str, overrides: Sequence[str], config_dir: str | None) -> str:
     """Compose without the wrong override, and look what stands at its place."""
     others = [o for o in overrides if not o.lstrip("+~").startswith(f"{key}=")]
     if len(others) == len(overrides):
         return f"'{key}' is not a key of this run."
     try:
-        parent = compose(others)
+        parent = compose(others, config_dir)
     except RequestError as other:
         return str(other)
     parts = re.split(r"[./]", key)

@@ -130,7 +130,6 @@ def train_and_evaluate(experiment: Experiment, request: Request) -> dict[str, fl
     task, trainer, evaluations = experiment.task, experiment.trainer, experiment.evaluations
     metrics: dict[str, float] = {}
     if experiment.loaded and request.config["evaluate"]:
-        print(f"start: {experiment.loaded}")
         metrics |= {f"start/{name}": value for name, value in evaluate(task, trainer, evaluations).items()}
     task.splits = ["val"] if "val" in evaluations else []
     trainer.fit(task, experiment.train, evaluations.get("val"), ckpt_path=resumed(request), weights_only=True)

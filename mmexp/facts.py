@@ -1,23 +1,24 @@
 """What a run says of itself: its opening lines, and the facts of `run.json`."""
 
 from collections.abc import Collection, Mapping
-from hashlib import sha256
 from typing import Any
 
 from torch import nn
 
 from mmexp.request import Experiment, Request
+from mmexp.runs.parents import fingerprint, parent
 from mmexp.runs.record import hardware_facts
 
 
 def opening(experiment: Experiment, request: Request) -> str:
-    """Return what is about to happen, in two lines."""
+    """Return what is about to happen: what weights there are to start from, then two lines."""
     task, splits = experiment.task, experiment.source.splits
     total, trained = counted(task)
     part = "all trained" if trained == total else f"{trained / total:.1%} trained"
     rows = ", ".join(f"{name} {len(samples):,}" for name, samples in splits.items())
     batch = experiment.stopwatch.batch_size
-    return (
+    start = f"{experiment.loaded.told()}\n" if experiment.loaded else ""
+    return start + (
         f"{request.config['name']}: {total / 1e6:.1f} M weights, {part}; {task.total_steps:,} steps of {batch}; rows: {rows}\n"
         f"run: {request.directory}"
     )
@@ -26,18 +27,16 @@ def opening(experiment: Experiment, request: Request) -> str:
 def facts(request: Request, experiment: Experiment) -> dict[str, Any]:
     """Return what is known before training starts."""
     task, config = experiment.task, request.config
-    stable = {
-        key: config[key] for key in config if key not in ("name", "hardware", "logger", "sweep", "resume", "cache")
-    }
     total, trained = counted(task)
+    origins = {"init_from": experiment.loaded and experiment.loaded.source, "teacher": config["teacher"]}
     return {
         "command": f"mmexp train {' '.join(request.overrides)}".strip(),
         "overrides": request.overrides,
         "choices": _built(request.choices, experiment.task.model.encoders),
         "sweep": request.sweep,
         "seed": config["seed"],
-        "parents": [path for path in (config["init_from"], config["teacher"]) if path],
-        "fingerprint": sha256(repr(sorted(stable.items())).encode()).hexdigest()[:16],
+        "parents": [parent(role, path) for role, path in origins.items() if path],
+        "fingerprint": fingerprint(config),
         "data_fingerprint": experiment.source.fingerprint,
         "skipped": dict(experiment.source.skipped),
         "hardware": hardware_facts(),

@@ -14,15 +14,31 @@ Weights = Mapping[str, Tensor]
 
 @dataclass
 class Loaded:
-    """Which parts were loaded from `source`, and of the others why not."""
+    """Which parts were loaded from `source` and how many weights each has, of the others why not, and what was left there.
+
+    `left` maps parts of the source that have no counterpart here, or that do not fit it, to their number of weights.
+    """
 
     source: str
-    parts: list[str] = field(default_factory=list)
+    parts: dict[str, int] = field(default_factory=dict)
     fresh: dict[str, str] = field(default_factory=dict)
+    left: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {', '.join(self.parts) or 'nothing'}"]
         return "; ".join([*lines, *(f"{part} starts fresh: {why}" for part, why in self.fresh.items())])
+
+    def told(self) -> str:
+        """Return what a person wants to know before the run goes on: a line for the source, and one for each part."""
+        size = max(map(len, (*self.parts, *self.fresh, *self.left)), default=0)
+        return "\n".join(
+            [
+                f"weights from {self.source}: {sum(self.parts.values()):,} loaded",
+                *(f"  loaded  {part:<{size}}  {count:,}" for part, count in self.parts.items()),
+                *(f"  fresh   {part:<{size}}  {why}" for part, why in self.fresh.items()),
+                *(f"  left    {part:<{size}}  {count:,} there, unused" for part, count in self.left.items()),
+            ]
+        )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -68,13 +84,18 @@ def load_parts(module: nn.Module, weights: Weights, source: str) -> Loaded:
         if why:
             result.fresh[part] = why
         else:
-            result.parts.append(part)
+            result.parts[part] = _count(own)
+    result.left = {part: _count(there) for part, there in offered.items() if part not in result.parts}
     if not any(part.startswith("encoders.") for part in result.parts):
         raise RequestError(f"these weights fit no encoder of this model: {result}.")
     chosen = {name: t for part in result.parts for name, t in offered[part].items()}
     own = module.state_dict()
     module.load_state_dict({name: t.to(own[name].dtype) for name, t in chosen.items()}, strict=False)
     return result
+
+
+def _count(weights: Weights) -> int:
+    return sum(tensor.numel() for tensor in weights.values())
 
 
 def _misfit(own: Weights, offered: Weights) -> str | None:

@@ -25,6 +25,8 @@ MAY = {
     "values": {"curriculum"},
     "config": {"errors", "curriculum", "signatures", "values"},
     "compose": {"errors"},
+    "chain": {"errors", "compose", "config"},
+    "inference": {"types", "data", "build"},
     "cli": {"errors", "commands"},
 }
 OUTSIDE = {"hydra", "lightning", "wandb", "omegaconf"}

@@ -68,7 +68,7 @@ def run_here(line: str, monkeypatch) -> int:
         if name == "PYTHONPATH":
             monkeypatch.syspath_prepend(value)
     monkeypatch.delenv("MMEXP_STAMP", raising=False)
-    trains = words[1] == "train" and "--cfg" not in words
+    trains = (words[1] == "train" and "--cfg" not in words) or (words[1] == "chain" and len(words) > 2)
     monkeypatch.setattr(sys, "argv", ["mmexp", *words[1:], *(SHORT if trains else [])])
     try:
         return cli.main()

@@ -80,7 +80,8 @@ def test_the_stages_of_a_model(tmp_path):
     train(tmp_path, "budget.steps=20", "hydra.run.dir=base", "name=base")
     train(tmp_path, "adapter=lora", "init_from=base", "task=finetune", "budget.steps=4", "hydra.run.dir=lora")
     record = json.loads((tmp_path / "lora" / "run.json").read_text())
-    assert record["parents"] == ["base"]
+    (parent,) = record["parents"]
+    assert (parent["role"], parent["path"]) == ("init_from", str(tmp_path / "base"))
     assert record["parameters"]["trainable"] < record["parameters"]["total"]
     before = json.loads((tmp_path / "base" / "metrics.json").read_text())
     start = json.loads((tmp_path / "lora" / "metrics.json").read_text())

@@ -7,7 +7,7 @@ from typing import Any
 from mmexp.config import GROUPS
 from mmexp.errors import RequestError, nearest
 
-LISTED = (*GROUPS, "experiment")
+LISTED = (*GROUPS, "experiment", "chain")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -34,9 +34,12 @@ def _parts(folder: Any, group: str) -> Iterator[tuple[str, str]]:
         if entry.is_dir():
             yield from _parts(entry, f"{group}/{entry.name}")
         elif entry.name.endswith(".yaml"):
-            yield f"{group}={entry.name.removesuffix('.yaml')}", _first_comment(entry.read_text())
+            # A chain is no choice of a run, but a command of its own.
+            mark = " " if group == "chain" else "="
+            yield f"{group}{mark}{entry.name.removesuffix('.yaml')}", first_comment(entry.read_text())
 
 
-def _first_comment(text: str) -> str:
+def first_comment(text: str) -> str:
+    """Return the line by which a file of the configuration says what it is."""
     lines = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#") and "@package" not in line]
     return lines[0] if lines else ""

@@ -5,22 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmexp.compose import compose
+from mmexp.compose import compose, resolved
 from mmexp.config import check
 
 
 def main(arguments: Sequence[str]) -> int:
     """Build the run, take one step that changes nothing, and print the table."""
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf, open_dict
-
-    whole = compose(arguments)
-    HydraConfig.instance().set_config(whole)
-    choices = {g: str(c) for g, c in whole.hydra.runtime.choices.items() if not g.startswith("hydra/")}
-    with open_dict(whole):
-        config = whole.copy()
-        config.pop("hydra")
-    plain: Any = OmegaConf.to_container(config, resolve=True)
+    plain, choices = resolved(compose(arguments))
     check(plain, choices)
     from mmexp.experiment import Request, prepare
 
@@ -32,6 +23,8 @@ def _print(experiment: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    if experiment.loaded:
+        print(experiment.loaded.told())
     table = Table(title="what this run would be", show_header=False)
     for key, value in facts(experiment):
         table.add_row(key, value)
@@ -60,7 +53,7 @@ def facts(experiment: Any) -> list[tuple[str, str]]:
     return [
         *parts,
         ("parameters", f"{total:,}, of them trained {trained:,} ({trained / total:.1%})"),
-        ("weights from", str(experiment.loaded or "the seed alone")),
+        ("weights from", experiment.loaded.source if experiment.loaded else "the seed alone"),
         ("rows", ", ".join(f"{name} {n:,}" for name, n in rows.items())),
         ("steps", f"{task.total_steps:,} of {len(batch['index'])} rows"),
         ("FLOPs a step", f"{cost.flops / 1e9:,.1f} G"),

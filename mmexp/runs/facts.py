@@ -9,7 +9,6 @@ def facts_of(run: dict[str, Any]) -> list[tuple[str, str]]:
     total, trainable = parameters.get("total"), parameters.get("trainable")
     facts = {
         "command": run.get("command"),
-        "parents": run.get("parents"),
         "seed": run.get("seed"),
         "parameters": total and f"{total:,}" + (f", {trainable:,} trained" if trainable is not None else ""),
         "steps": _grouped(run.get("steps")),

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -119,6 +120,7 @@ def write_report(directory: Path, gallery: Gallery) -> Path:
         curves=[draw(title, lines) for title, lines in history(directory / "metrics.csv").items()],
         gallery=gallery,
         confusion=_most_confused(gallery.confusion),
+        parents=_parents(run, directory),
         facts=facts_of(run),
         config=text,
     )
@@ -147,6 +149,16 @@ def _choices(choices: dict[str, Any]) -> list[tuple[str, str]]:
         for name, value in choices.items():
             if name.split("/")[0] == group and value not in (None, [], {}):
                 told.append((name.replace("/", " "), " + ".join(map(str, value)) if isinstance(value, list) else value))
+    return told
+
+
+def _parents(run: dict[str, Any], directory: Path) -> list[dict[str, Any]]:
+    """Return the run's parents, each with a link to its page as seen from this one, None where it has none."""
+    told = []
+    for parent in run.get("parents") or []:
+        page = Path(parent["path"]) / "report.html"
+        link = Path(os.path.relpath(page, directory.resolve())).as_posix() if page.is_file() else None
+        told.append({**parent, "link": link})
     return told
 
 

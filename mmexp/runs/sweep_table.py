@@ -22,7 +22,7 @@ def sweep_table(rows: list[dict]) -> Table:
     """
     choices = _differing([_choices(row) for row in rows])
     told = ["status"] if any(row.get("status") != "completed" for row in rows) else []
-    metrics = _main_metrics([row.get("metrics") or {} for row in rows])
+    metrics = main_metrics([row.get("metrics") or {} for row in rows])
     table = empty_table()
     table.add_column("#", justify="right", style="dim", no_wrap=True)
     for name in (*choices, *told):
@@ -46,7 +46,7 @@ def seeds_table(rows: list[dict]) -> Table | None:
     if all(group["runs"] < 2 for group in groups):
         return None
     choices = _differing([group["choices"] for group in groups])
-    metrics = _main_metrics([row["metrics"] for row in finished])
+    metrics = main_metrics([row["metrics"] for row in finished])
     table = empty_table()
     for name in (*choices, "seeds"):
         table.add_column(Text(name.replace("/", "\n")), overflow="fold", no_wrap=name == "seeds")
@@ -87,7 +87,7 @@ def _sweep_cells(
     yield Text("–" if seconds is None else f"{seconds:,.0f}")
 
 
-def _main_metrics(runs: list[dict[str, float]], most: int = 4) -> list[str]:
+def main_metrics(runs: list[dict[str, float]], most: int = 4) -> list[str]:
     """Return the names of the metrics by which to compare `runs`, of the most telling split that has any."""
     numbers = read_numbers({name: value for run in runs for name, value in run.items()})
     split = numbers[0].split if numbers else ""

@@ -54,7 +54,7 @@ RUN = {
     "status": "completed",
     "command": "mmexp train fusion=xattn",
     "seed": 3,
-    "parents": ["outputs/runs/first"],
+    "parents": [{"role": "teacher", "path": "outputs/<first>", "fingerprint": "f0", "weights": "ab12"}],
     "parameters": {"total": 1_234_567, "trainable": 45_678},
     "steps": 400,
     "samples_seen": 25600,
@@ -304,3 +304,20 @@ def test_an_error_is_the_better_the_less_and_precision_the_more() -> None:
     console.print(sweep_table(rows))
     assert re.search(r"\x1b\[1m +2\x1b", console.export_text(styles=True))
     assert [n.is_share for n in read_numbers({"test/mean_average_precision": 0.5, "test/r2": 0.9})] == [True, False]
+
+
+def test_parents_are_linked_from_where_the_page_lies(tmp_path: Path) -> None:
+    run, first = tmp_path / "a" / "run", tmp_path / "b" / "a first"
+    for place in (run, first):
+        place.mkdir(parents=True)
+    (first / "report.html").write_text("")
+    parents = [
+        {"role": "init_from", "path": str(first), "fingerprint": "f0", "weights": "ab12"},
+        {"role": "teacher", "path": "open_clip:<x>", "fingerprint": None, "weights": None},
+    ]
+    (run / "run.json").write_text(json.dumps({"parents": parents}))
+    page = Page(write_report(run, Gallery({})).read_text())
+    assert [attrs["href"] for tag, attrs in page.elements if tag == "a"] == ["../../b/a%20first/report.html"]
+    assert "open_clip:<x>" in page.text and "ab12" in page.text
+    (run / "run.json").write_text("{}")
+    assert "Family" not in Page(write_report(run, Gallery({})).read_text()).text
