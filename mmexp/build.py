@@ -10,6 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import nn
 
+from mmexp.data.few_labels import few_shots
 from mmexp.data.loading import Loading, Variation
 from mmexp.errors import RequestError
 from mmexp.model import Model
@@ -49,7 +50,9 @@ def loading(config: Config) -> Loading:
 
 def data_source(config: Config) -> DataSource:
     """Return the splits. Raises RequestError for paths, columns and rows that are wrong."""
-    return make(config["data"], without=tuple(f.name for f in fields(Loading)))
+    source = make(config["data"], without=tuple(f.name for f in fields(Loading)))
+    shots = config["data"].get("shots")
+    return few_shots(source, shots, config["seed"]) if shots else source
 
 
 def variation(config: Config) -> Variation:

@@ -75,9 +75,10 @@ def prepare(request: Request) -> Experiment:
     assembled = build.assemble(config, list(source.modalities), supervision_of(source), teacher_dims)
     encoders: Any = assembled.model.encoders
     teachers: Any = teacher.model.encoders if teacher else None
-    train = train_loader(source.splits["train"], encoders, loading, variation, teachers, build.strong(config))
+    reading = loading.of(source.splits["train"])
+    train = train_loader(source.splits["train"], encoders, reading, variation, teachers, build.strong(config))
     budget: Any = build.make(config["budget"])
-    steps = budget.total_steps(loading.batch_size, len(source.splits["train"]), 1.0)
+    steps = budget.total_steps(reading.batch_size, len(source.splits["train"]), 1.0)
     balance = build.balance(config, assembled, train.dataset, teacher)
     task = build.task(config, assembled, balance, steps, teacher)
     task.samples = source.splits
@@ -85,8 +86,8 @@ def prepare(request: Request) -> Experiment:
         from mmexp.training.cost import step_cost
 
         flops = step_cost(task, next(iter(train))).flops
-        steps = task.total_steps = budget.total_steps(loading.batch_size, len(source.splits["train"]), flops)
-    stopwatch = Stopwatch(loading.batch_size)
+        steps = task.total_steps = budget.total_steps(reading.batch_size, len(source.splits["train"]), flops)
+    stopwatch = Stopwatch(reading.batch_size)
     return Experiment(
         task=task,
         trainer=make_trainer(request, arguments, task, stopwatch, len(train), budget.seconds),
