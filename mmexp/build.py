@@ -230,6 +230,19 @@ def balance(config: Config, assembled: Assembled, samples: Any, teaching: Teache
     return make(node, count_losses(assembled.objectives, views))
 
 
+def class_texts(config: Config, assembled: Assembled, supervision: Supervision) -> list[list[str]]:
+    """Return some texts of each class, by which evaluations classify zero-shot; none where the run asks for none."""
+    if not config["prompts"]:
+        return []
+    if "labels" not in supervision.kinds:
+        raise RequestError("prompts: the data has no classes to be told by words. Set data.columns.label=COLUMN.")
+    if "text" not in assembled.model.encoders or len(assembled.model.encoders) < 2:
+        raise RequestError("prompts: classes are found by words, which needs texts beside pictures or sounds.")
+    if not any(hasattr(head, "embed") for head in assembled.objectives.values()):
+        raise RequestError("prompts: no objective has a common space. Add one such as objective=contrastive.")
+    return make(config["prompts"]).texts(supervision.classes)
+
+
 def task(config: Config, assembled: Assembled, sharing: nn.Module, total_steps: int, teaching: Teacher | None) -> Task:
     """Return the LightningModule."""
     more: dict[str, Any] = {"teacher": teaching} if teaching else {}

@@ -72,7 +72,8 @@ def prepare(request: Request) -> Experiment:
     loading, source = build.loading(config), build.data_source(config)
     teacher = build.teacher(config)
     teacher_dims = teacher.dims() if teacher else {}
-    assembled = build.assemble(config, list(source.modalities), supervision_of(source), teacher_dims)
+    supervision = supervision_of(source)
+    assembled = build.assemble(config, list(source.modalities), supervision, teacher_dims)
     encoders: Any = assembled.model.encoders
     teachers: Any = teacher.model.encoders if teacher else None
     reading = loading.of(source.splits["train"])
@@ -82,6 +83,7 @@ def prepare(request: Request) -> Experiment:
     balance = build.balance(config, assembled, train.dataset, teacher)
     task = build.task(config, assembled, balance, steps, teacher)
     task.samples = source.splits
+    task.class_texts = build.class_texts(config, assembled, supervision)
     if budget.flops:
         from mmexp.training.cost import step_cost
 
@@ -104,9 +106,14 @@ def prepare(request: Request) -> Experiment:
 
 
 def train_and_evaluate(experiment: Experiment, request: Request) -> dict[str, float]:
-    """Return the final metrics; those of loaded weights before training are among them as `start/...`."""
+    """Return the final metrics; those of loaded weights before training are among them as `start/...`.
+
+    With `train` false the loaded weights are measured as they are.
+    """
     task, trainer, evaluations = experiment.task, experiment.trainer, experiment.evaluations
     metrics: dict[str, float] = {}
+    if not request.config["train"]:
+        return evaluate(task, trainer, evaluations) if request.config["evaluate"] else {}
     if experiment.loaded and request.config["evaluate"]:
         print(f"start: {experiment.loaded}")
         metrics |= {f"start/{name}": value for name, value in evaluate(task, trainer, evaluations).items()}
