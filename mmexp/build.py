@@ -1,6 +1,6 @@
 """From configuration to objects. The only place that instantiates; each function builds one thing from plain arguments."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from torch import nn
 
 from mmexp.data.few_labels import few_shots
 from mmexp.data.loading import Loading, Variation
-from mmexp.errors import RequestError
+from mmexp.errors import RequestError, nearest
 from mmexp.model import Model
 from mmexp.needs import check_needs
 from mmexp.signatures import signature
@@ -21,7 +21,7 @@ from mmexp.tasks.base import Task
 from mmexp.tasks.views import StepViews
 from mmexp.teacher import Teacher
 from mmexp.types import DataSource, Supervision
-from mmexp.weights import Loaded, load_parts, read_weights
+from mmexp.weights import Loaded, load_parts, read_weights, with_spaces
 
 Config = Mapping[str, Any]
 ASSETS = Path(__file__).parent / "data" / "assets"
@@ -112,14 +112,40 @@ def assemble(
     loaded = None
     if start is not None:
         whole = nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)})
-        loaded = load_parts(whole, weights_of(start), str(start))
+        spaces = {name: config["objective"][name]["space"] for name, head in heads.items() if hasattr(head, "space")}
+        weights = with_spaces(whole.state_dict(), weights_of(start), spaces)
+        loaded = load_parts(whole, weights, str(start))
+        _keep_spaces(heads, spaces, loaded, set(weights))
     pretrained = {f"encoders.{name}" for name, e in built.encoders.items() if getattr(e, "pretrained", False)}
     known = pretrained | set(loaded.parts if loaded else ())
     fresh = {name for name in ("fusion", *(f"encoders.{n}" for n in built.encoders)) if name not in known}
     if adapter.needs_weights and any(part != "fusion" for part in fresh):
         raise RequestError(_no_base(config, fresh, loaded))
     adapter.apply(built, fresh)
+    if not config["train"] and not known:
+        raise RequestError("train=false measures what was loaded, and nothing was. Set init_from=RUN_DIRECTORY.")
+    if config["train"] and not any(p.requires_grad for part in (built, *heads.values()) for p in part.parameters()):
+        raise RequestError(
+            "nothing is left to train: all is frozen. Choose adapter=lora or adapter=full, or train=false."
+        )
     return Assembled(built, heads, loaded)
+
+
+def _keep_spaces(
+    heads: Mapping[str, nn.Module], spaces: Mapping[str, str], loaded: Loaded, weights: Collection[str]
+) -> None:
+    """Freeze the common spaces that objectives took over. Raises RequestError where the weights have no such space."""
+    for name, source in spaces.items():
+        head: Any = heads[name]
+        part = f"objectives.{name}.space"
+        if part in loaded.parts:
+            head.space.requires_grad_(head.train_space)
+            continue
+        known = {key.split(".")[1] for key in weights if key.startswith("objectives.") and ".heads." in key}
+        raise RequestError(
+            f"objective.{name}.space={source}: the loaded weights have no such common space ({loaded.fresh[part]})."
+            f"{nearest(source, known)}"
+        )
 
 
 def _no_base(config: Config, fresh: set[str], loaded: Loaded | None) -> str:
@@ -187,7 +213,8 @@ def restore(directory: Path) -> tuple[Model, dict[str, nn.Module]]:
 def _classes(config: Config, weights: Mapping[str, torch.Tensor]) -> int:
     """Return how many classes the heads of a run tell apart."""
     needs = {name: set(signature(node["_target_"]).needs) for name, node in config["objective"].items()}
-    heads = [f"objectives.{name}.head.weight" for name, wanted in needs.items() if wanted & {"labels", "targets"}]
+    several = [name for name, wanted in needs.items() if wanted & {"labels", "targets"}]
+    heads = [f"objectives.{name}.{key}" for name in several for key in ("head.weight", "context")]
     return max((len(weights[head]) for head in heads if head in weights), default=0)
 
 

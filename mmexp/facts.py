@@ -16,10 +16,8 @@ def opening(experiment: Experiment, request: Request) -> str:
     part = "all trained" if trained == total else f"{trained / total:.1%} trained"
     rows = ", ".join(f"{name} {len(samples):,}" for name, samples in splits.items())
     batch = experiment.stopwatch.batch_size
-    return (
-        f"{request.config['name']}: {total / 1e6:.1f} M weights, {part}; {task.total_steps:,} steps of {batch}; rows: {rows}\n"
-        f"run: {request.directory}"
-    )
+    doing = f"{part}; {task.total_steps:,} steps of {batch}" if request.config["train"] else "measured as they are"
+    return f"{request.config['name']}: {total / 1e6:.1f} M weights, {doing}; rows: {rows}\nrun: {request.directory}"
 
 
 def facts(request: Request, experiment: Experiment) -> dict[str, Any]:

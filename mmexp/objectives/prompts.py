@@ -16,7 +16,9 @@ class Prompts:
             raise RequestError("prompts.templates is empty. Set prompts.templates=['{}'], the names alone.")
         for template in templates:
             if template.count("{}") != 1:
-                raise RequestError(f"the template '{template}' has no single place for the name: write {{}} where it goes.")
+                raise RequestError(
+                    f"the template '{template}' has no single place for the name: write {{}} where it goes."
+                )
         self.templates = templates
 
     def texts(self, classes: Sequence[str]) -> list[list[str]]:

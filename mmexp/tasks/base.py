@@ -146,7 +146,9 @@ class Task(L.LightningModule):
         for objective in self.objectives.values():
             for head, said in HEADS.items():
                 if hasattr(objective, head):
-                    rows[said] = getattr(objective, head)(views.source(objective.source))
+                    # One that compares with more than the row itself, such as the texts of classes, asks the step.
+                    asked = views if getattr(objective, "sees_step", False) else views.source(objective.source)
+                    rows[said] = getattr(objective, head)(asked)
         return {name: self._gather(tensor) for name, tensor in rows.items()}
 
     def _captions(self, views: StepViews, split: str) -> dict[str, Tensor]:
