@@ -1,5 +1,7 @@
 """Zero-shot classification: against open_clip's own classifier on towers with the same random weights."""
 
+import json
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -13,35 +15,55 @@ CLASSES = ["animal-mammal", "food", "a_very  odd-name"]
 
 
 @pytest.fixture(scope="module")
-def clip():
-    """Return an open_clip model, and its text tower as an encoder whose head is the model's own projection."""
+def clip_name(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("clip")
+    vision = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
+    text = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
+    config = {"model_cfg": {"embed_dim": 48, "vision_cfg": vision, "text_cfg": text}, "preprocess_cfg": {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    return f"local-dir:{folder}"
+
+
+@pytest.fixture(scope="module")
+def clip(clip_name):
+    """Return an open_clip model, and its towers as a model whose heads are open_clip's own projections."""
     import open_clip
 
+    from mmexp.encoders.open_clip_image import OpenClipImage
     from mmexp.encoders.open_clip_text import OpenClipText
     from mmexp.fusion.none import NoFusion
     from mmexp.model import Model
     from mmexp.objectives.heads import one_space
 
     torch.manual_seed(0)
-    theirs = open_clip.create_model("RN50", force_custom_text=True).eval()
-    encoder = OpenClipText("RN50").eval()
-    encoder.model.load_state_dict(theirs.text.state_dict(), strict=False)
-    heads = one_space({"text": encoder.dim}, theirs.text.text_projection.shape[1])
+    theirs = open_clip.create_model(clip_name, force_custom_text=True).eval()
+    image, text = OpenClipImage(clip_name).eval(), OpenClipText(clip_name).eval()
+    image.model.load_state_dict(theirs.visual.state_dict(), strict=False)
+    text.model.load_state_dict(theirs.text.state_dict(), strict=False)
+    heads = one_space({"image": image.dim, "text": text.dim}, 48)
+    heads["image"].weight.data = theirs.visual.proj.data.T.clone()
     heads["text"].weight.data = theirs.text.text_projection.data.T.clone()
-    return theirs, Model({"text": encoder}, NoFusion({"text": encoder.dim})), heads
+    return theirs, Model({"image": image, "text": text}, NoFusion({})), heads
 
 
-def test_class_vectors_are_open_clips(clip):
+def test_logits_are_those_of_open_clips_zero_shot_classifier(clip, clip_name):
     import open_clip
 
     theirs, model, heads = clip
-    ours = class_vectors(model, heads, Prompts(TEMPLATES).texts(CLASSES))
-    names = [readable(name) for name in CLASSES]
-    wanted = open_clip.build_zero_shot_classifier(theirs, open_clip.get_tokenizer("RN50"), names, TEMPLATES)
-    pictures = F.normalize(torch.randn(5, ours.shape[1]), dim=-1)
-    assert ours.shape == (3, 1024)
-    assert torch.allclose(100 * pictures @ ours.T, 100 * pictures @ wanted, atol=1e-5)
-    assert not torch.allclose(ours, class_vectors(model, heads, Prompts(TEMPLATES[:1]).texts(CLASSES)), atol=1e-3)
+    classes = class_vectors(model, heads, Prompts(TEMPLATES).texts(CLASSES))
+    pixels = torch.randint(256, (5, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        ours = heads(model.encode({"image": {"pixels": pixels}}))["image"] @ classes.T
+        mean, std = (
+            torch.tensor(numbers)[:, None, None] for numbers in (theirs.visual.image_mean, theirs.visual.image_std)
+        )
+        pictures = theirs.encode_image((pixels / 255 - mean) / std, normalize=True)
+        names = [readable(name) for name in CLASSES]
+        tokenizer = open_clip.get_tokenizer(clip_name)
+        wanted = pictures @ open_clip.build_zero_shot_classifier(theirs, tokenizer, names, TEMPLATES)
+    torch.testing.assert_close(ours, wanted, atol=1e-5, rtol=0)
+    alone = class_vectors(model, heads, Prompts(TEMPLATES[:1]).texts(CLASSES))
+    assert not torch.allclose(alone, classes, atol=1e-3)
 
 
 def test_names_are_read_as_words():
