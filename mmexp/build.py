@@ -141,7 +141,7 @@ def _keep_spaces(
         if part in loaded.parts:
             head.space.requires_grad_(head.train_space)
             continue
-        known = {key.split(".")[1] for key in weights if key.startswith("objectives.") and ".heads." in key}
+        known = {key.split(".")[1] for key in weights if key.startswith("objectives.") and key.endswith(".log_scale")}
         raise RequestError(
             f"objective.{name}.space={source}: the loaded weights have no such common space ({loaded.fresh[part]})."
             f"{nearest(source, known)}"
