@@ -13,9 +13,10 @@ from hydra.utils import instantiate
 from torch import nn
 
 from mmexp.caching.settings import CacheSettings
+from mmexp.data.few_labels import few_shots
 from mmexp.data.loading import Loading, PreparedSamples
 from mmexp.data.variation import Redrawn, Variation
-from mmexp.errors import RequestError
+from mmexp.errors import RequestError, nearest
 from mmexp.frozen import Keeping, frozen_parts
 from mmexp.fusion.none import NoFusion
 from mmexp.model import Model
@@ -29,7 +30,7 @@ from mmexp.tasks.views import StepViews
 from mmexp.teacher import Teacher
 from mmexp.training.cost import in_precision
 from mmexp.types import Batch, DataSource, ModelShape, Said, Supervision, TeacherShape
-from mmexp.weights import Loaded, load_parts, read_weights
+from mmexp.weights import Loaded, load_parts, read_weights, with_spaces
 
 Config = Mapping[str, Any]
 Samplings = Mapping[str, PreparedSamples]
@@ -59,7 +60,9 @@ def loading(config: Config) -> Loading:
 
 def data_source(config: Config) -> DataSource:
     """Return the splits. Raises RequestError for paths, columns and rows that are wrong."""
-    return make(config["data"], without=tuple(f.name for f in fields(Loading)))
+    source = make(config["data"], without=tuple(f.name for f in fields(Loading)))
+    shots = config["data"].get("shots")
+    return few_shots(source, shots, config["seed"]) if shots else source
 
 
 def variation(config: Config) -> Variation:
@@ -134,14 +137,40 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
     loaded = None
     if start is not None:
         whole = nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)})
-        loaded = load_parts(whole, weights_of(start), str(start))
+        spaces = {name: config["objective"][name]["space"] for name, head in heads.items() if hasattr(head, "space")}
+        weights = with_spaces(whole.state_dict(), weights_of(start), spaces)
+        loaded = load_parts(whole, weights, str(start))
+        _keep_spaces(heads, spaces, loaded, set(weights))
     pretrained = {f"encoders.{name}" for name, e in built.encoders.items() if getattr(e, "pretrained", False)}
     known = pretrained | set(loaded.parts if loaded else ())
     fresh = {name for name in ("fusion", *(f"encoders.{n}" for n in built.encoders)) if name not in known}
     if adapter.needs_weights and any(part != "fusion" for part in fresh):
         raise RequestError(_no_base(config, fresh, loaded))
     adapter.apply(built, fresh)
+    if not config["train"] and not known:
+        raise RequestError("train=false measures what was loaded, and nothing was. Set init_from=RUN_DIRECTORY.")
+    if config["train"] and not any(p.requires_grad for part in (built, *heads.values()) for p in part.parameters()):
+        raise RequestError(
+            "nothing is left to train: all is frozen. Choose adapter=lora or adapter=full, or train=false."
+        )
     return Assembled(built, heads, loaded)
+
+
+def _keep_spaces(
+    heads: Mapping[str, nn.Module], spaces: Mapping[str, str], loaded: Loaded, weights: Collection[str]
+) -> None:
+    """Freeze the common spaces that objectives took over. Raises RequestError where the weights have no such space."""
+    for name, source in spaces.items():
+        head: Any = heads[name]
+        part = f"objectives.{name}.space"
+        if part in loaded.parts:
+            head.space.requires_grad_(head.train_space)
+            continue
+        known = {key.split(".")[1] for key in weights if key.startswith("objectives.") and key.endswith(".log_scale")}
+        raise RequestError(
+            f"objective.{name}.space={source}: the loaded weights have no such common space ({loaded.fresh[part]})."
+            f"{nearest(source, known)}"
+        )
 
 
 def _no_base(config: Config, fresh: set[str], loaded: Loaded | None) -> str:
@@ -222,7 +251,8 @@ def restore(path: Path) -> tuple[Model, dict[str, nn.Module]]:
 def _classes(config: Config, weights: Mapping[str, torch.Tensor]) -> int:
     """Return how many classes the heads of a run tell apart."""
     needs = {name: set(signature(node["_target_"]).needs) for name, node in config["objective"].items()}
-    heads = [f"objectives.{name}.head.weight" for name, wanted in needs.items() if wanted & {"labels", "targets"}]
+    several = [name for name, wanted in needs.items() if wanted & {"labels", "targets"}]
+    heads = [f"objectives.{name}.{key}" for name in several for key in ("head.weight", "context")]
     return max((len(weights[head]) for head in heads if head in weights), default=0)
 
 
@@ -349,6 +379,19 @@ def balance(config: Config, assembled: Assembled, samples: Any, teaching: Teache
     batch = samples.__getitems__([(0, 0)] * 2)
     views = StepViews(assembled.model, batch, config["seed"], 0, lambda tensor: tensor, heard)
     return make(node, count_losses(assembled.objectives, views))
+
+
+def class_texts(config: Config, assembled: Assembled, supervision: Supervision) -> list[list[str]]:
+    """Return some texts of each class, by which evaluations classify zero-shot; none where the run asks for none."""
+    if not config["prompts"]:
+        return []
+    if "labels" not in supervision.kinds:
+        raise RequestError("prompts: the data has no classes to be told by words. Set data.columns.label=COLUMN.")
+    if "text" not in assembled.model.encoders or len(assembled.model.encoders) < 2:
+        raise RequestError("prompts: classes are found by words, which needs texts beside pictures or sounds.")
+    if not any(hasattr(head, "embed") for head in assembled.objectives.values()):
+        raise RequestError("prompts: no objective has a common space. Add one such as objective=contrastive.")
+    return make(config["prompts"]).texts(supervision.classes)
 
 
 def task(config: Config, assembled: Assembled, sharing: nn.Module, total_steps: int, teaching: Teacher | None) -> Task:

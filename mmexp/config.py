@@ -15,11 +15,12 @@ ROOT = {
     "init_from": "str | None",
     "teacher": "str | None",
     "resume": "str | None",
+    "train": "bool",
     "evaluate": "bool",
     "log_every_steps": "PositiveInt",
 }
 GROUPS = (
-    *("encoder", "fusion", "objective", "balance", "adapter", "task", "data", "augmentation"),
+    *("encoder", "fusion", "objective", "balance", "adapter", "task", "data", "augmentation", "prompts"),
     *("optimizer", "schedule", "hardware", "logger"),
 )
 SECTIONS = (*GROUPS, "strong", "variation", "cache", "budget", "checkpoint", "early_stopping", "sweep")

@@ -76,16 +76,19 @@ def prepare(request: Request) -> Experiment:
     modalities = [name for name in source.modalities if isinstance(config["encoder"].get(name), Mapping)]
     frozen = build.teacher(config, modalities)
     taught = build.shape_of(frozen, f"teacher={config['teacher']}") if frozen else TeacherShape()
-    assembled = build.assemble(config, list(source.modalities), supervision_of(source), taught)
+    supervision = supervision_of(source)
+    assembled = build.assemble(config, list(source.modalities), supervision, taught)
     encoders: Any = assembled.model.encoders
     teachers: Any = frozen.model.encoders if frozen else None
     teacher = frozen or build.own_teacher(config, assembled)
-    train = train_loader(source.splits["train"], encoders, loading, variation, teachers, build.strong(config))
+    reading = loading.of(source.splits["train"])
+    train = train_loader(source.splits["train"], encoders, reading, variation, teachers, build.strong(config))
     budget: Any = build.make(config["budget"])
-    steps = budget.total_steps(loading.batch_size, len(source.splits["train"]), 1.0)
+    steps = budget.total_steps(reading.batch_size, len(source.splits["train"]), 1.0)
     balance = build.balance(config, assembled, train.dataset, teacher)
     task = build.task(config, assembled, balance, steps, teacher)
     task.samples = source.splits
+    task.class_texts = build.class_texts(config, assembled, supervision)
     evaluations = {
         name: evaluation_loader(samples, encoders, loading, teachers)
         for name, samples in source.splits.items()
@@ -98,8 +101,8 @@ def prepare(request: Request) -> Experiment:
 
         batch = next(iter(train))
         flops = step_cost(task, keeping.served(batch) if keeping else batch).flops
-        steps = task.total_steps = budget.total_steps(loading.batch_size, len(source.splits["train"]), flops)
-    stopwatch = Stopwatch(loading.batch_size)
+        steps = task.total_steps = budget.total_steps(reading.batch_size, len(source.splits["train"]), flops)
+    stopwatch = Stopwatch(reading.batch_size)
     trainer = make_trainer(request, arguments, task, stopwatch, len(train), budget.seconds)
     if keeping:
         keeping.epochs, keeping.device = ceil(steps / len(train)), trainer.strategy.root_device
@@ -126,9 +129,14 @@ def keep(experiment: Experiment) -> dict[str, Any]:
 
 
 def train_and_evaluate(experiment: Experiment, request: Request) -> dict[str, float]:
-    """Return the final metrics; those of loaded weights before training are among them as `start/...`."""
+    """Return the final metrics; those of loaded weights before training are among them as `start/...`.
+
+    With `train` false the loaded weights are measured as they are.
+    """
     task, trainer, evaluations = experiment.task, experiment.trainer, experiment.evaluations
     metrics: dict[str, float] = {}
+    if not request.config["train"]:
+        return evaluate(task, trainer, evaluations) if request.config["evaluate"] else {}
     if experiment.loaded and request.config["evaluate"]:
         metrics |= {f"start/{name}": value for name, value in evaluate(task, trainer, evaluations).items()}
     task.splits = ["val"] if "val" in evaluations else []

@@ -18,10 +18,9 @@ def opening(experiment: Experiment, request: Request) -> str:
     rows = ", ".join(f"{name} {len(samples):,}" for name, samples in splits.items())
     batch = experiment.stopwatch.batch_size
     start = f"{experiment.loaded.told()}\n" if experiment.loaded else ""
-    return start + (
-        f"{request.config['name']}: {total / 1e6:.1f} M weights, {part}; {task.total_steps:,} steps of {batch}; rows: {rows}\n"
-        f"run: {request.directory}"
-    )
+    doing = f"{part}; {task.total_steps:,} steps of {batch}" if request.config["train"] else "measured as they are"
+    told = f"{request.config['name']}: {total / 1e6:.1f} M weights, {doing}; rows: {rows}"
+    return f"{start}{told}\nrun: {request.directory}"
 
 
 def facts(request: Request, experiment: Experiment) -> dict[str, Any]:

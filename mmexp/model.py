@@ -56,6 +56,8 @@ class Model(nn.Module):
             word_edges=getattr(text, "word_edges", None),
             marks=getattr(text, "marks", None),
             context=getattr(text, "context", None),
+            word_dim=getattr(text, "word_dim", None),
+            prepare_text=getattr(text, "prepare", None),
             image_size=getattr(image, "image_size", None),
             grid=getattr(image, "grid", None),
             spectrogram_size=getattr(audio, "spectrogram_size", None),

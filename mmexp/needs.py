@@ -22,6 +22,7 @@ OF_THE_MODEL = {
     "clean",
     "strong",
     "inputs",
+    "word_vectors",
 }
 # What is said where the data lacks what an objective learns from.
 LACKING = {
@@ -30,6 +31,10 @@ LACKING = {
     "number": "a number to each row, and the data has none. Set data.columns.target=COLUMN.",
 }
 NO_STRONG = "needs a strongly augmented view. Set augmentation@strong=strong, or another choice."
+NOT_BY_VECTORS = (
+    "puts learned vectors before words, and this text encoder takes words alone. "
+    "Choose encoder/text=transformer, or a text tower of open_clip with a causal mask."
+)
 NOT_IN_PARTS = (
     "encodes visible patches alone, and this picture encoder cannot leave any out. "
     "Choose encoder/image=vit or another vision transformer, or objective=masked, which takes any encoder."
@@ -66,6 +71,8 @@ def _lack(needs: set[str], strong: bool, encoders: Mapping[str, Any], kinds: Col
         return f"wants '{wrong[0]}', which this model does not have: {have}."
     if "visible" in needs and not getattr(encoders["image"], "sees_parts", False):
         return NOT_IN_PARTS
+    if "word_vectors" in needs and getattr(encoders["text"], "word_dim", None) is None:
+        return NOT_BY_VECTORS
     return None
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmexp.model import Model
-from mmexp.tasks.views import StepViews
+from mmexp.tasks.views import StepViews, looks_at
 from mmexp.types import Batch, Encoded, Said, TeacherShape
 
 # The method by which an objective can say a kind, and what is said of a teacher none of whose objectives can.
@@ -71,7 +71,7 @@ class Teacher(nn.Module):
 
     def _logits(self, views: StepViews) -> Said:
         classifier = self._first("classify")
-        return {"logits": classifier.classify(views.source(classifier.source))}
+        return {"logits": classifier.classify(looks_at(classifier, views))}
 
     def _captions(self, views: StepViews) -> Said:
         writer = self._first("generate")

@@ -1,6 +1,6 @@
 """The words that all rooms share: what a batch, an encoding, an encoder and an objective's view of a step are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -142,7 +142,8 @@ class Encoder(Protocol):
 
     One for sounds has its clips' `length` in samples; where it works on spectrograms, `spectrogram(samples) -> Prepared`.
     That of `text` also has `vocab_size`, `mask_token_id`, `marks`, the most tokens of a text as `context`, and
-    `decode(ids (B, N)) -> list[str]`: objectives that hide or write words need these.
+    `decode(ids (B, N)) -> list[str]`: objectives that hide or write words need these. Where it has a `word_dim`, `added
+    (B, N, word_dim)` in what it encodes is added to the vectors of the words, before anything else is done with them.
     """
 
     modality: str
@@ -202,8 +203,9 @@ class ModelShape:
     `supervision` is empty for a restored head: what it took from there is among its weights. So is `teacher`, but for the
     widths that weights of heads tell.
     `word_edges (2, V)` says of each token id whether it begins a word, and whether it ends one; None where that is unknown.
-    `context` is the most words of a text, `grid` the rows and columns of a picture's tokens, `spectrogram_size` mel bands and
-    frames, `audio_grid` the rows (of mel bands) and columns (of frames) of a sound's tokens.
+    `context` is the most words of a text, `word_dim` the width of what may be added to their vectors (None: nothing may),
+    `prepare_text` the text encoder's `prepare`, `grid` the rows and columns of a picture's tokens, `spectrogram_size` mel bands
+    and frames, `audio_grid` the rows (of mel bands) and columns (of frames) of a sound's tokens.
     """
 
     dims: Mapping[str, int]
@@ -213,6 +215,8 @@ class ModelShape:
     word_edges: Tensor | None = None
     marks: Marks | None = None
     context: int | None = None
+    word_dim: int | None = None
+    prepare_text: Callable[[Sequence[str]], Prepared] | None = None
     image_size: int | None = None
     grid: tuple[int, int] | None = None
     spectrogram_size: tuple[int, int] | None = None

@@ -63,8 +63,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def part_of(name: str) -> str:
-    """Return the part that a parameter belongs to: `model.encoders.image.x` -> `encoders.image`."""
+    """Return the part that a parameter belongs to: `model.encoders.image.x` -> `encoders.image`.
+
+    The common space that an objective takes over is a part of its own, `objectives.<name>.space`.
+    """
     words = name.removeprefix("model.").split(".")
+    if words[0] == "objectives" and words[2] == "space":
+        return ".".join(words[:3])
     return ".".join(words[:2]) if words[0] in ("encoders", "objectives") else words[0]
 
 
@@ -74,6 +79,19 @@ def by_part(weights: Weights) -> dict[str, dict[str, Tensor]]:
     for name, tensor in weights.items():
         parts.setdefault(part_of(name), {})[name] = tensor
     return parts
+
+
+def with_spaces(own: Weights, weights: Weights, spaces: Mapping[str, str]) -> dict[str, Tensor]:
+    """Return `weights` that also offer what `own` has as the space of an objective, taken from the one it names.
+
+    `spaces` goes from an objective to that of the loaded weights whose heads it takes over.
+    """
+    offered = dict(weights)
+    for name, source in spaces.items():
+        prefix = f"objectives.{name}.space."
+        theirs = {key: key.replace(prefix, f"objectives.{source}.", 1) for key in own if key.startswith(prefix)}
+        offered = {key: weights[there] for key, there in theirs.items() if there in weights} | offered
+    return offered
 
 
 def load_parts(module: nn.Module, weights: Weights, source: str) -> Loaded:

@@ -1,9 +1,14 @@
-"""Few labels: what semi-supervision starts from."""
+"""Few labels: what semi-supervision starts from. Few shots: what transfer is measured by."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from mmexp.draws import RowDraws
 from mmexp.errors import RequestError
+from mmexp.types import DataSource, Samples
 
 
 def keep_labels(labels: np.ndarray, per_class: int | None) -> np.ndarray:
@@ -17,8 +22,48 @@ def keep_labels(labels: np.ndarray, per_class: int | None) -> np.ndarray:
         raise RequestError("data.labels_per_class: no row of train has a label, or each has several. Leave it null.")
     kept = np.full_like(labels, -1)
     # Draws of its own: a generator of seed 0 would give the order of the first epoch, and its first batches all labels.
-    order = RowDraws(0, 0, range(len(labels)))("labelled", 1)[:, 0].argsort(kind="stable")
-    for label in np.unique(labels[labels >= 0]):
-        rows = order[labels[order] == label][:per_class]
-        kept[rows] = label
+    rows = drawn_rows(labels, per_class, 0, "labelled")
+    kept[rows] = labels[rows]
     return kept
+
+
+def few_shots(source: DataSource, shots: int, seed: int) -> DataSource:
+    """Return `source` with `shots` rows of each class left of `train`, all of a class that has fewer.
+
+    Which rows is a function of `seed`, so that seeds vary the draw; those of fewer shots are among those of more. Raises
+    RequestError where no row has a label.
+    """
+    train = source.splits["train"]
+    if not (train.labels >= 0).any():
+        raise RequestError("data.shots: no row of train has a label, or each has several. Leave it null.")
+    few = ChosenSamples(train, drawn_rows(train.labels, shots, seed, "shots"))
+    return replace(source, splits={**source.splits, "train": few}, fingerprint=f"{source.fingerprint}-{shots}-{seed}")
+
+
+def drawn_rows(labels: np.ndarray, per_class: int, seed: int, name: str) -> np.ndarray:
+    """Return in ascending order `per_class` rows of each class of `labels (N,)`, by the draws of `seed` and `name`."""
+    order = RowDraws(seed, 0, range(len(labels)))(name, 1)[:, 0].argsort(kind="stable")
+    rows = [order[labels[order] == label][:per_class] for label in np.unique(labels[labels >= 0])]
+    return np.sort(np.concatenate(rows))
+
+
+class ChosenSamples:
+    """Some rows of any `samples`."""
+
+    def __init__(self, samples: Samples, rows: Sequence[int] | np.ndarray):
+        self.samples, self.rows = samples, np.asarray(rows)
+        self.concepts, self.labels = samples.concepts[self.rows], samples.labels[self.rows]
+        known = {name: getattr(samples, name, None) for name in ("targets", "number")}
+        chosen = {name: None if values is None else values[self.rows] for name, values in known.items()}
+        self.targets, self.number = chosen["targets"], chosen["number"]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, row: int, modality: str, rng: np.random.Generator | None = None) -> Any:
+        """Return the raw value of a chosen row."""
+        return self.samples.read(int(self.rows[row]), modality, rng)
+
+    def where(self, row: int) -> str:
+        """Return file and row of a chosen row."""
+        return self.samples.where(int(self.rows[row]))

@@ -1,7 +1,7 @@
 """From samples to batches: the order of rows, decoded pictures and sounds kept, each encoder's own preparation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,12 +19,18 @@ class Loading:
     """How rows become batches: the keys that every choice of `data` shares.
 
     `batch_size` counts the rows of one step over all processes. Decoded pictures stay in memory while a split's fit into
-    `cache_bytes`, and so do its sounds, counted by themselves.
+    `cache_bytes`, and so do its sounds, counted by themselves. Of `train` only `shots` rows of each class are read, and a
+    batch is then at most all of them.
     """
 
     batch_size: PositiveInt = 128
     num_workers: NonNegativeInt = 0
     cache_bytes: NonNegativeInt = 2_000_000_000
+    shots: PositiveInt | None = None
+
+    def of(self, train: Samples) -> "Loading":
+        """Return how `train` is read: few shots may be fewer than a batch."""
+        return replace(self, batch_size=min(self.batch_size, len(train))) if self.shots else self
 
 
 class Decoded:

@@ -1,6 +1,7 @@
 """Any text encoder of the transformers library, from a local folder or by its name on the hub."""
 
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ class HuggingFaceText(nn.Module):
             raise RequestError(f"context={context} is more than the {limit} tokens that '{name}' can read.")
         self.context = context or limit
         self.vocab_size: int = self.model.get_input_embeddings().num_embeddings
+        takes_vectors = "inputs_embeds" in signature(self.model.forward).parameters
+        self.word_dim = self.model.get_input_embeddings().embedding_dim if takes_vectors else None
         self.pad_token_id = _mark(self.tokenizer, "pad", "eos", "unk")
         self.mask_token_id = _mark(self.tokenizer, "mask", "unk", "eos")
         # As the library's own decoders do: T5 begins with padding.
@@ -66,10 +69,13 @@ class HuggingFaceText(nn.Module):
         return [self.tokenizer.decode(row, skip_special_tokens=True).strip() for row in rows]
 
     def forward(self, prepared: Prepared) -> Encoded:
-        """Encode `ids (B, N)` with `mask (B, N)`."""
+        """Encode `ids (B, N)` with `mask (B, N)`; `added (B, N, word_dim)` is added to the words' vectors."""
         ids, mask = prepared["ids"], prepared["mask"]
+        words = {"input_ids": ids}
+        if "added" in prepared:
+            words = {"inputs_embeds": self.model.get_input_embeddings()(ids) + prepared["added"]}
         with fast_attention(ids.device, self.model.dtype):
-            tokens = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+            tokens = self.model(**words, attention_mask=mask.long()).last_hidden_state
         return Encoded(tokens, masked_mean(tokens, mask), mask)
 
 

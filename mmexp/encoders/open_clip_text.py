@@ -39,6 +39,9 @@ class OpenClipText(nn.Module):
         self.marks = _marks(self.tokenizer, inner, self.pad_token_id)
         self.trims = self.foreign or self.model.attn_mask is not None or self.model.use_pad_mask
         self.trims = self.trims and getattr(self.model, "pool_type", "") != "last"
+        # Where padding or a class mark enters the attention by the ids, vectors alone do not tell which tokens are real.
+        plain = not self.foreign and self.trims and not self.model.use_pad_mask and self.model.cls_emb is None
+        self.word_dim: int | None = self.model.token_embedding.embedding_dim if plain else None
         # In open_clip's own blocks the fused attention is wrapped as a whole: its inner layer alone is never called.
         self.adapter_targets = (
             r".*\.(query|key|value|dense)" if self.foreign else r".*\.resblocks\.\d+\.(attn|mlp\.c_fc|mlp\.c_proj)"
@@ -77,10 +80,10 @@ class OpenClipText(nn.Module):
         return [tokenizer.decode(words_of(row, self.marks)).strip() for row in ids.tolist()]
 
     def forward(self, prepared: Prepared) -> Encoded:
-        """Encode `ids (B, N)` with `mask (B, N)`."""
+        """Encode `ids (B, N)` with `mask (B, N)`; `added (B, N, word_dim)` is added to the words' vectors."""
         ids, mask = prepared["ids"], prepared["mask"]
         with fast_attention(ids.device, next(self.parameters()).dtype):
-            tokens, pooled = self._foreign(ids, mask) if self.foreign else self._own(ids, mask)
+            tokens, pooled = self._foreign(ids, mask) if self.foreign else self._own(ids, mask, prepared.get("added"))
         return Encoded(tokens, pooled, mask)
 
     @property
@@ -99,9 +102,10 @@ class OpenClipText(nn.Module):
         out = self.model.transformer(input_ids=ids, attention_mask=mask.long())
         return out.last_hidden_state, self.model.pooler(out, mask.long())
 
-    def _own(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _own(self, ids: Tensor, mask: Tensor, added: Tensor | None) -> tuple[Tensor, Tensor]:
         """As open_clip's forward, with the attention mask cut to the batch's length."""
         tokens, seen = self.model._embeds(ids)
+        tokens = tokens if added is None else tokens + added.to(tokens.dtype)
         seen = seen if seen is None else seen[..., : tokens.shape[1], : tokens.shape[1]]
         tokens = self.model.ln_final(self.model.transformer(tokens, attn_mask=seen))
         if self.model.cls_emb is not None:

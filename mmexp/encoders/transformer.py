@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmexp.attention import masked_mean, places_of, unpack
+from mmexp.attention import masked_mean, pack, places_of, unpack
 from mmexp.encoders.names import first_line
 from mmexp.encoders.tokens import pad, word_edges, words_of
 from mmexp.encoders.transformer_block import Block
@@ -38,7 +38,7 @@ class Transformer(nn.Module):
         super().__init__()
         if dim % heads:
             raise RequestError(f"dim={dim} does not divide into heads={heads}.")
-        self.dim, self.context, self.cut = dim, context, 0
+        self.dim, self.word_dim, self.context, self.cut = dim, dim, context, 0
         self.tokenizer = _tokenizer(tokenizer)
         self.vocab_size: int = self.tokenizer.get_vocab_size()
         self.pad_token_id: int = self.tokenizer.token_to_id("[PAD]")
@@ -74,10 +74,12 @@ class Transformer(nn.Module):
         return [self.tokenizer.decode(words_of(row, self.marks)).strip() for row in ids.tolist()]
 
     def forward(self, prepared: Prepared) -> Encoded:
-        """Encode `ids (B, N)` with `mask (B, N)`, N at most `context`."""
+        """Encode `ids (B, N)` with `mask (B, N)`, N at most `context`; `added (B, N, dim)` is added to the words' vectors."""
         ids, mask = prepared["ids"], prepared["mask"]
         places = places_of(mask)
         tokens = self.embed(ids.flatten()[places]) + self.positions[places % ids.shape[1]]
+        if "added" in prepared:
+            tokens = tokens + pack(prepared["added"], places)
         for block in self.blocks:
             tokens = block(tokens, mask, places)
         tokens = unpack(self.norm(tokens), places, mask)

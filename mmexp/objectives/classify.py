@@ -55,14 +55,22 @@ class Classify(nn.Module):
 
     def loss(self, logits: Tensor, content: Shown) -> Tensor:
         """Return the mean cross-entropy of `logits (B, C)`, each of a row's labels by its share and its class's weight."""
-        label, share = content["label"], content["share"] * (content["label"] >= 0)
-        each = logits[..., None].expand(-1, -1, label.shape[1])
-        losses = F.cross_entropy(
-            each, label, self.class_weight, ignore_index=-1, reduction="none", label_smoothing=self.label_smoothing
-        )
-        # Summed and divided here: the mean of no rows would be NaN.
-        counted = (share * self.class_weight[label.clamp_min(0)]).sum()
-        return (losses * share).sum() / counted.clamp_min(torch.finfo(torch.float32).tiny)
+        return label_loss(logits, content, self.class_weight, self.label_smoothing)
+
+
+def label_loss(
+    logits: Tensor, content: Shown, class_weight: Tensor | None = None, label_smoothing: float = 0.0
+) -> Tensor:
+    """Return the mean cross-entropy of `logits (B, C)`, each of a row's labels by its share and its `class_weight (C,)`."""
+    class_weight = logits.new_ones(logits.shape[1]) if class_weight is None else class_weight
+    label, share = content["label"], content["share"] * (content["label"] >= 0)
+    each = logits[..., None].expand(-1, -1, label.shape[1])
+    losses = F.cross_entropy(
+        each, label, class_weight, ignore_index=-1, reduction="none", label_smoothing=label_smoothing
+    )
+    # Summed and divided here: the mean of no rows would be NaN.
+    counted = (share * class_weight[label.clamp_min(0)]).sum()
+    return (losses * share).sum() / counted.clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def weights_of(asked: Mapping[str, float] | str, supervision: Supervision) -> Tensor:

@@ -11,7 +11,15 @@ from rich.text import Text
 _RECALL = re.compile(r"(\w+?)_to_(\w+)_(r\d+|median_rank)$")
 _SHARE = re.compile(r"(_r\d+|accuracy|f1_macro|mean_average_precision)$")
 _TELLING = ("text_to_image_r1", "text_to_image_r10", "image_to_text_r1", "image_to_text_r10")
-_ANSWERS = ("matching_accuracy", "accuracy", "mean_average_precision", "mean_absolute_error", "r2", "cider")
+_ANSWERS = (
+    "zero_shot_accuracy",
+    "matching_accuracy",
+    "accuracy",
+    "mean_average_precision",
+    "mean_absolute_error",
+    "r2",
+    "cider",
+)
 _NAMES = {"bleu4": "BLEU-4", "cider": "CIDEr", "r2": "R²", "f1_macro": "F1 (macro)"}
 _SPLITS = {"test": 0, "val": 1, "train": 3}  # any further evaluation set is told before `train`
 
@@ -142,6 +150,7 @@ def heading(metric: str) -> Text:
     return Text(
         re.sub(r" → (\w+) ", r" →\n\1\n", in_words(metric))
         .replace("matching ", "matching\n")
+        .replace("zero shot ", "zero shot\n")
         .replace(" neighbour ", "\nneighbour\n")
         + unit
     )

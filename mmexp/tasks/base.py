@@ -12,7 +12,8 @@ from mmexp.model import Model
 from mmexp.tasks.balancing import BalancedStep, StepLosses, buffers_kept
 from mmexp.tasks.captions import caption_metrics, chosen_rows, write_captions
 from mmexp.tasks.evaluation import Gathered
-from mmexp.tasks.views import StepViews
+from mmexp.tasks.views import StepViews, looks_at
+from mmexp.tasks.zero_shot import class_vectors, zero_shot_metrics
 from mmexp.types import Batch, Said, Samples
 
 # The method by which an objective shows what its head says, and the name under which that is gathered.
@@ -22,7 +23,8 @@ HEADS = {"classify": "logits", "mark": "marks", "estimate": "estimates"}
 class Task(L.LightningModule):
     """Trains `model` with `objectives`, each weighted, whose losses share it as `balance` says.
 
-    `splits` names the evaluation sets in the order of their loaders; `samples` are the rows of each by its name.
+    `splits` names the evaluation sets in the order of their loaders; `samples` are the rows of each by its name. By
+    `class_texts`, some of each class, evaluations classify zero-shot.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Task(L.LightningModule):
         self.seed, self.total_steps, self.log_every_steps = seed, total_steps, log_every_steps
         self.splits: list[str] = []
         self.samples: Mapping[str, Samples] = {}
+        self.class_texts: list[list[str]] = []
         self.results: dict[str, float] = {}
         self.gathered: dict[str, Gathered] = {}
 
@@ -147,7 +150,9 @@ class Task(L.LightningModule):
         for objective in self.objectives.values():
             for head, said in HEADS.items():
                 if hasattr(objective, head):
-                    rows[said] = getattr(objective, head)(views.source(objective.source))
+                    # One that compares with more than the row itself, such as the texts of classes, asks the step.
+                    asked = looks_at(objective, views)
+                    rows[said] = getattr(objective, head)(asked)
         return {name: self._gather(tensor) for name, tensor in rows.items()}
 
     def _captions(self, views: StepViews, split: str) -> dict[str, Tensor]:
@@ -159,8 +164,10 @@ class Task(L.LightningModule):
         rows = chosen_rows(views.batch["index"], len(self.samples[split]), most)
         return {name: self._gather(tensor) for name, tensor in write_captions(writer, views, rows).items()}
 
-    def _numbers(self, split: str, gathered: Gathered) -> dict[str, float]:
+    def _numbers(self, split: str, gathered: Gathered, classes: Tensor | None) -> dict[str, float]:
         numbers = gathered.metrics()
+        if classes is not None:
+            numbers |= zero_shot_metrics(gathered.below("vector/"), classes, gathered.stacked()["label"])
         if self.first_with("generate"):
             numbers |= caption_metrics(gathered.stacked(), self.model.encoders["text"].decode, self.samples[split])
         return numbers
@@ -171,11 +178,17 @@ class Task(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Turn what was gathered into numbers, `<split>/<metric>`, in `results` and in the log."""
+        # As the texts of a batch are: encoded in the run's precision, and here once for all sets.
+        with self.trainer.precision_plugin.forward_context():
+            classes = self._class_vectors() if self.class_texts else None
         for split, gathered in self.gathered.items():
-            numbers = {f"{split}/{name}": value for name, value in self._numbers(split, gathered).items()}
+            numbers = {f"{split}/{name}": value for name, value in self._numbers(split, gathered, classes).items()}
             self.results |= numbers
             shown = {name: value for name, value in numbers.items() if not name.endswith(("_chance", "candidates"))}
             self.log_dict(shown, add_dataloader_idx=False, sync_dist=True)
+
+    def _class_vectors(self) -> Tensor:
+        return class_vectors(self.model, self.first_with("embed").embed, self.class_texts).cpu()
 
     on_test_epoch_start = on_validation_epoch_start
     on_test_epoch_end = on_validation_epoch_end

@@ -32,6 +32,10 @@ class Gathered:
         place = torch.empty(len(index), dtype=torch.long).scatter_(0, first, torch.arange(len(first)))
         return {name: tensor[place] for name, tensor in whole.items()}
 
+    def below(self, part: str) -> dict[str, Tensor]:
+        """Return the tensors over all rows whose name begins with `part`, by the rest of their names."""
+        return _below(self.stacked(), part)
+
     def metrics(self) -> dict[str, float]:
         """Return the flat numbers of this evaluation set, without its name in front."""
         numbers = {name: total / self.rows for name, total in self.sums.items()}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 from zlib import crc32
 
 import torch
@@ -83,3 +84,8 @@ class StepViews:
     def current(self, value: Curriculum[float]) -> float:
         """Return what a value that may change in the course of the run is in this step."""
         return current(value, self.progress)
+
+
+def looks_at(objective: Any, views: StepViews) -> Any:
+    """Return what a head answers of: the encoding of its `source`, or the whole step where it encodes something itself."""
+    return views if getattr(objective, "sees_step", False) else views.source(objective.source)

@@ -7,6 +7,7 @@ _NOTHING_TO_DO = (
     "Experiment logs directory",  # of the CSV logger, about the run directory that we have just made
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     "The '.*dataloader' does not have many workers",
+    "The number of training batches .* is smaller than the logging interval",  # few shots: the log counts steps, not epochs
     "Checkpoint directory .* exists and is not empty",
     r"Found \d+ module\(s\) in eval mode",  # those of a teacher that follows its student
 )

@@ -5,6 +5,7 @@ import pytest
 
 from mmexp.data.emoji import ASSETS, emoji
 from mmexp.data.emoji_tags import tag_targets
+from mmexp.data.few_labels import drawn_rows, few_shots
 from mmexp.data.orders import TrainOrder
 from mmexp.errors import RequestError
 
@@ -130,3 +131,28 @@ def test_few_labels_are_spread_over_the_batches(seed):
     counts = [(labels[[row for row, _ in batch]] >= 0).sum() for batch in TrainOrder(len(labels), 128, seed)]
     # About 7 of 128 in each.
     assert max(counts) < 20
+
+
+def test_shots_are_rows_of_each_class_by_the_seed():
+    source = emoji(styles=["noto"])
+    two, again, other = (few_shots(source, 2, seed) for seed in (0, 0, 1))
+    whole, few = source.splits["train"], two.splits["train"]
+    assert np.bincount(few.labels).tolist() == [2] * len(source.classes)
+    assert few.rows.tolist() == again.splits["train"].rows.tolist() != other.splits["train"].rows.tolist()
+    assert set(few.rows) < set(few_shots(source, 4, 0).splits["train"].rows)
+    assert len({two.fingerprint, other.fingerprint, source.fingerprint}) == 3
+    assert two.splits["test"] is source.splits["test"]
+    for row, original in enumerate(few.rows):
+        assert few.where(row) == whole.where(original)
+        assert few.read(row, "text") == whole.read(original, "text")
+        assert (few.concepts[row], few.labels[row]) == (whole.concepts[original], whole.labels[original])
+
+
+def test_a_class_with_fewer_rows_than_shots_keeps_them_all():
+    labels = np.array([0, 1, 1, -1, 1, 0, 1])
+    assert np.bincount(labels[drawn_rows(labels, 3, 0, "shots")]).tolist() == [2, 3]
+
+
+def test_shots_of_no_labels_are_refused():
+    with pytest.raises(RequestError, match=r"data\.shots: no row of train has a label"):
+        few_shots(emoji(styles=["noto"], label="tags"), 2, 0)

@@ -289,3 +289,18 @@ def test_text_encoders_tell_of_words_where_their_tokenizer_does(text_encoder):
         assert edges.shape == (2, text_encoder.vocab_size) and edges[1].any()
     else:
         assert edges is None
+
+
+def test_what_is_added_to_words_makes_other_words_of_them(text_encoder):
+    torch.manual_seed(0)
+    text_encoder.eval()
+    one, other = (text_encoder.prepare([text]) for text in ("a red cat", "the red moon"))
+    assert one["ids"].shape == other["ids"].shape and not torch.equal(one["ids"], other["ids"])
+    (words,) = [m for m in text_encoder.modules() if getattr(m, "num_embeddings", 0) == text_encoder.vocab_size]
+    added = (words(other["ids"]) - words(one["ids"])).detach().requires_grad_()
+    assert added.shape[-1] == text_encoder.word_dim
+    ours, theirs = text_encoder({**one, "added": added}), text_encoder(other)
+    torch.testing.assert_close(ours.pooled, theirs.pooled, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(ours.tokens, theirs.tokens, atol=1e-5, rtol=1e-4)
+    ours.pooled.square().sum().backward()
+    assert added.grad.abs().sum() > 0
