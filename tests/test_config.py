@@ -85,6 +85,7 @@ def config(**changes):
         "teacher": None,
         "resume": None,
         "evaluate": True,
+        "train": True,
         "log_every_steps": 10,
         "fusion": {"_target_": "mmexp.fusion.concat.ConcatFusion", "dim": 8},
         "objective": {"matching": {"_target_": "mmexp.objectives.matching.Matching", "weight": 1.0}},
