@@ -104,8 +104,11 @@ def assemble(
     built = model(config, modalities)
     check_needs(config, built, supervision)
     heads = objectives(config, built.shape(len(supervision.classes), teacher_dims, supervision))
-    adapter = make(config["adapter"])
-    start = starting_weights(config, adapter.needs_weights)
+    adapter = make(adapter_of(config))
+    # Adapters of tasks in sequence are for what the first of these trains, fresh or not.
+    of_tasks = adapter_of(config) is not config["adapter"]
+    needs_weights = adapter.needs_weights and not of_tasks
+    start = starting_weights(config, needs_weights)
     loaded = None
     if start is not None:
         whole = nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)})
@@ -113,10 +116,15 @@ def assemble(
     pretrained = {f"encoders.{name}" for name, e in built.encoders.items() if getattr(e, "pretrained", False)}
     known = pretrained | set(loaded.parts if loaded else ())
     fresh = {name for name in ("fusion", *(f"encoders.{n}" for n in built.encoders)) if name not in known}
-    if adapter.needs_weights and any(part != "fusion" for part in fresh):
+    if needs_weights and any(part != "fusion" for part in fresh):
         raise RequestError(_no_base(config, fresh, loaded))
-    adapter.apply(built, fresh)
+    adapter.apply(built, set() if of_tasks else fresh)
     return Assembled(built, heads, loaded)
+
+
+def adapter_of(config: Config) -> Config:
+    """Return the node of the adapter: that of the method against forgetting, where it has one."""
+    return (config.get("continual") or {}).get("adapter") or config["adapter"]
 
 
 def _no_base(config: Config, fresh: set[str], loaded: Loaded | None) -> str:
@@ -169,7 +177,7 @@ def restore(directory: Path) -> tuple[Model, dict[str, nn.Module]]:
     weights = read_weights(best_checkpoint(directory))
     modalities = sorted({name.split(".")[2] for name in weights if name.startswith("model.encoders.")})
     built = model(config, modalities)
-    adapter = make(config["adapter"])
+    adapter = make(adapter_of(config))
     if any(".lora_" in name for name in weights):
         adapter.apply(built, set(_unadapted(weights)))
     teacher_dims = {
@@ -230,6 +238,8 @@ def balance(config: Config, assembled: Assembled, samples: Any, teaching: Teache
 def task(config: Config, assembled: Assembled, sharing: nn.Module, total_steps: int, teaching: Teacher | None) -> Task:
     """Return the LightningModule."""
     more: dict[str, Any] = {"teacher": teaching} if teaching else {}
+    if config.get("continual"):
+        more["continual"] = make(config["continual"])
     return make(
         config["task"],
         assembled.model,

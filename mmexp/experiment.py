@@ -18,8 +18,10 @@ from mmexp.errors import RequestError
 from mmexp.facts import facts, measured, opening
 from mmexp.request import Experiment, Request
 from mmexp.runs.record import RunRecord, write_metrics
+from mmexp.sequence import accuracies, arrange, measures
 from mmexp.tasks.base import Task
-from mmexp.trainer import make_trainer
+from mmexp.tasks.continual import ContinualTask
+from mmexp.trainer import make_trainer, monitored
 from mmexp.training.interrupt import Interrupted
 from mmexp.training.loggers import finish
 from mmexp.training.progress import Stopwatch
@@ -86,6 +88,8 @@ def prepare(request: Request) -> Experiment:
 
         flops = step_cost(task, next(iter(train))).flops
         steps = task.total_steps = budget.total_steps(loading.batch_size, len(source.splits["train"]), flops)
+    if isinstance(task, ContinualTask):
+        train = arrange(task, source, train.dataset, loading, monitored(task)[0].removeprefix("val/"))
     stopwatch = Stopwatch(loading.batch_size)
     return Experiment(
         task=task,
@@ -109,6 +113,8 @@ def train_and_evaluate(experiment: Experiment, request: Request) -> dict[str, fl
     if experiment.loaded and request.config["evaluate"]:
         print(f"start: {experiment.loaded}")
         metrics |= {f"start/{name}": value for name, value in evaluate(task, trainer, evaluations).items()}
+    if isinstance(task, ContinualTask):
+        return metrics | in_sequence(task, experiment, request)
     task.splits = ["val"] if "val" in evaluations else []
     trainer.fit(task, experiment.train, evaluations.get("val"), ckpt_path=resumed(request), weights_only=True)
     if request.config["evaluate"]:
@@ -117,6 +123,17 @@ def train_and_evaluate(experiment: Experiment, request: Request) -> dict[str, fl
             task.load_state_dict(torch.load(best, weights_only=True, map_location="cpu")["state_dict"])
         metrics |= evaluate(task, trainer, evaluations)
     return metrics
+
+
+def in_sequence(task: ContinualTask, experiment: Experiment, request: Request) -> dict[str, float]:
+    """Return the metrics after the last of tasks in sequence, and what they and all before came to."""
+    trainer, evaluations = experiment.trainer, experiment.evaluations if request.config["evaluate"] else {}
+    if evaluations:
+        evaluate(task, trainer, evaluations)
+    task.splits = list(evaluations)
+    loaders = list(evaluations.values()) or None
+    trainer.fit(task, experiment.train, loaders, ckpt_path=resumed(request), weights_only=True)
+    return task.results | measures(task) if evaluations else {}
 
 
 def evaluate(task: Task, trainer: L.Trainer, evaluations: Mapping[str, DataLoader[Batch]]) -> dict[str, float]:

@@ -39,8 +39,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         raise RequestError(f"'{path}' cannot be read as weights: {str(error).splitlines()[0]}") from error
     found = stored.get("state_dict", stored) if isinstance(stored, Mapping) else {}
-    # What a balance learned is of that one training, not of the model.
-    tensors = {name: tensor for name, tensor in found.items() if not str(name).startswith("balance.")}
+    # What a balance learned, or a method against forgetting kept, is of that one training, not of the model.
+    tensors = {name: tensor for name, tensor in found.items() if not str(name).startswith(("balance.", "continual."))}
     if not tensors or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise RequestError(f"'{path}' holds no state_dict of tensors.")
     return tensors

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mmexp.data.orders import AS_IT_IS, EvaluationOrder, Place, TrainOrder
+from mmexp.data.orders import AS_IT_IS, EvaluationOrder, Place, SequenceOrder, TrainOrder
 from mmexp.draws import RowDraws
 from mmexp.errors import RequestError
 from mmexp.types import Augmentation, Batch, Encoder, NonNegativeInt, PositiveInt, Prepared, Samples
@@ -194,6 +194,11 @@ def train_loader(
         )
     order = TrainOrder(len(samples), loading.batch_size, variation.seed)
     return _loader(PreparedSamples(samples, encoders, loading, variation, teachers, strong), order, loading)
+
+
+def sequence_loader(samples: PreparedSamples, order: SequenceOrder, loading: Loading) -> DataLoader[Batch]:
+    """Return the batches of one task after another."""
+    return _loader(samples, order, loading)
 
 
 def evaluation_loader(
