@@ -18,7 +18,8 @@ from mmexp.errors import RequestError
 from mmexp.facts import facts, measured, opening
 from mmexp.request import Experiment, Request
 from mmexp.runs.record import RunRecord, write_metrics
-from mmexp.sequence import accuracies, arrange, measures
+from mmexp.sequence import arrange, measures
+from mmexp.sequence import told as sequence_of
 from mmexp.tasks.base import Task
 from mmexp.tasks.continual import ContinualTask
 from mmexp.trainer import make_trainer, monitored
@@ -161,13 +162,18 @@ def show(experiment: Experiment, request: Request, metrics: dict[str, float]) ->
     """Write the report page and print the closing table."""
     from rich.console import Console
 
+    from mmexp.runs.forgetting import sequence_table
     from mmexp.runs.gallery import make_gallery
     from mmexp.runs.report import write_report
     from mmexp.runs.table import closing_table
 
     train: Any = experiment.train.dataset
-    page = write_report(request.directory, make_gallery(experiment.task, experiment.source, train))
+    gallery = make_gallery(experiment.task, experiment.source, train)
     console, table = Console(), closing_table(metrics)
+    if isinstance(experiment.task, ContinualTask) and experiment.task.measured:
+        gallery.sequence = sequence_of(experiment.task)
+        console.print(sequence_table(gallery.sequence))
+    page = write_report(request.directory, gallery)
     if table.row_count:
         console.print(table)
     console.print(f"report: {page}", soft_wrap=True)

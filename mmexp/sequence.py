@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from torch.utils.data import DataLoader
 
 from mmexp.continual.measures import summary
 from mmexp.data.loading import Loading, PreparedSamples, sequence_loader
 from mmexp.data.orders import AS_IT_IS, SequenceOrder
 from mmexp.errors import RequestError
+from mmexp.runs.forgetting import Sequence
 from mmexp.tasks.continual import ContinualTask
 from mmexp.types import Batch, DataSource
 
@@ -23,7 +23,9 @@ def arrange(task: ContinualTask, source: DataSource, train: PreparedSamples, loa
     Raises RequestError where there are no tasks, one is smaller than a batch, or nothing says what is known of it.
     """
     if not source.tasks:
-        raise RequestError("task=continual: this data is no sequence. Choose data=emoji_sequence or data=table_sequence.")
+        raise RequestError(
+            "task=continual: this data is no sequence. Choose data=emoji_sequence or data=table_sequence."
+        )
     if metric not in MEASURED:
         raise RequestError(
             "task=continual: none of these objectives tells how well a task is known. "
@@ -56,19 +58,21 @@ def arrange(task: ContinualTask, source: DataSource, train: PreparedSamples, loa
     return sequence_loader(train, order, loading)
 
 
-def accuracies(task: ContinualTask) -> np.ndarray:
-    """Return the accuracies (K + 1, T) on T tasks before training and after each of K; of a joint run after all alone."""
-    return np.array([[row[name] for name in task.names] for row in task.measured])
+def told(task: ContinualTask) -> Sequence:
+    """Return what is known of each task before training and after each; of a joint run after all of them alone."""
+    accuracy = np.array([[row[name] for name in task.names] for row in task.measured])
+    names = ["all"] if task.continual.joint else task.names
+    return Sequence(["untrained", *(f"after {n}" for n in names[: len(accuracy) - 1])], list(task.names), accuracy)
 
 
 def measures(task: ContinualTask) -> dict[str, float]:
-    """Return the flat metrics of the sequence."""
-    whole, count = accuracies(task), len(task.names)
-    joint = task.continual.joint
-    trained = [count] if joint else range(1, len(whole))
-    places = [0, *trained]
-    table = {
-        f"after_{place}_{name}": row[name] for place, row in zip(places, task.measured, strict=True) for name in task.names
+    """Return the flat metrics of the sequence: `after_<i>_<task>` is the accuracy on a task when i of them were trained."""
+    whole, joint = told(task).accuracy, task.continual.joint
+    trained = [0, len(task.names)] if joint else range(len(whole))
+    cells = {
+        f"after_{count}_{name}": float(value)
+        for count, row in zip(trained, whole, strict=True)
+        for name, value in zip(task.names, row, strict=True)
     }
     numbers = {"average_accuracy": float(whole[-1].mean())} if joint else summary(whole[1:], whole[0])
-    return {f"continual/{name}": value for name, value in (table | numbers).items()}
+    return {f"continual/{name}": value for name, value in (cells | numbers).items()}

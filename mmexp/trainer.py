@@ -51,7 +51,9 @@ def make_trainer(
     metric, mode = monitored(task)
     if checkpointing.monitor:
         metric, mode = checkpointing.monitor, "min" if falls(checkpointing.monitor) else "max"
-    every = max(1, task.total_steps // max(1, ceil(task.total_steps / (checkpointing.validate_every_epochs * epoch_steps))))
+    every = max(
+        1, task.total_steps // max(1, ceil(task.total_steps / (checkpointing.validate_every_epochs * epoch_steps)))
+    )
     if isinstance(task, ContinualTask):
         # Of a sequence the last weights are what was learned, and the end of each task is when to look.
         metric, every = None, task.steps_per_task

@@ -60,7 +60,9 @@ class EWC(Plain):
     def losses(self, learner: Learner, views: Views) -> dict[str, Tensor]:
         """Return the penalty for leaving the weights of the tasks before."""
         each = [
-            (self.kept[f"fisher/{name}"].to(parameter.device) * (parameter - self._anchor(name, parameter)).square()).sum()
+            (
+                self.kept[f"fisher/{name}"].to(parameter.device) * (parameter - self._anchor(name, parameter)).square()
+            ).sum()
             for name, parameter in _trained(learner).items()
         ]
         return {"ewc": self.strength / 2 * torch.stack(each).sum()}

@@ -62,9 +62,7 @@ class LwF(Plain):
 
     def distance(self, ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> Tensor:
         """Return the sum over heads, for similarities the mean over both directions of all pairs of modalities."""
-        found = [
-            divergence(ours[name], theirs[name], self.temperature) for name in ours if name.startswith("logits/")
-        ]
+        found = [divergence(ours[name], theirs[name], self.temperature) for name in ours if name.startswith("logits/")]
         vectors = [name for name in ours if name.startswith("vector/")]
         pairs = [
             divergence(ours[a] @ ours[b].T, theirs[a] @ theirs[b].T, self.similarity_temperature)

@@ -33,7 +33,9 @@ def emoji_sequence(
     source, grouped = emoji(locale, styles, label), emoji(locale, styles, "group")
     number = {name.split()[0]: place for place, name in enumerate(grouped.classes)}
     if "test_cross_style" not in source.splits:
-        raise RequestError("data.styles: tasks are measured in a style held out, and this one alone has none. Add another.")
+        raise RequestError(
+            "data.styles: tasks are measured in a style held out, and this one alone has none. Add another."
+        )
     train, test = (
         {n: Part(source.splits[s], np.flatnonzero(grouped.splits[s].labels == number[n])) for n in chosen}
         for s in ("train", "test_cross_style")

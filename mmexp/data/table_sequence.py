@@ -52,7 +52,9 @@ def table_sequence(
 def _check(names: list[str], tables: list[str], tests: list[str] | None) -> None:
     for name, path in zip(names, tables, strict=True):
         if name in RESERVED or names.count(name) > 1:
-            raise RequestError(f"data.tables: '{path}' would be the task '{name}', which tells nothing. Rename the file.")
+            raise RequestError(
+                f"data.tables: '{path}' would be the task '{name}', which tells nothing. Rename the file."
+            )
     if not tables:
         raise RequestError("data.tables: there is no table. Set data.tables=[FIRST.csv,SECOND.csv].")
     if tests is not None and len(tests) != len(tables):

@@ -39,7 +39,11 @@ class Learner(nn.Module):
     def loss(self, batch: Batch) -> Tensor:
         """Return the objectives' losses (a scalar) of a batch, by their weights at the end of the run."""
         views = self.again(batch)
-        each = [current(self.weights[name], 1.0) * loss for name, o in self.objectives.items() for loss in o(views).losses.values()]
+        each = [
+            current(self.weights[name], 1.0) * loss
+            for name, o in self.objectives.items()
+            for loss in o(views).losses.values()
+        ]
         return torch.stack(each).sum()
 
 
