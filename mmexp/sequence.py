@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mmexp.continual.measures import summary
-from mmexp.data.loading import Loading, PreparedSamples, sequence_loader
+from mmexp.data.loading import Loading, sequence_loader
 from mmexp.data.orders import AS_IT_IS, SequenceOrder
 from mmexp.errors import RequestError
 from mmexp.runs.forgetting import Sequence
@@ -16,7 +16,7 @@ from mmexp.types import Batch, DataSource
 MEASURED = ("mean_reciprocal_rank", "accuracy")
 
 
-def arrange(task: ContinualTask, source: DataSource, train: PreparedSamples, loading: Loading, metric: str) -> Any:
+def arrange(task: ContinualTask, source: DataSource, train: Any, loading: Loading, metric: str) -> Any:
     """Share the task's steps among the tasks of `source`, as many each, and return the loader that goes through them.
 
     Steps that are left over are not taken; of fewer steps than tasks each is a task's, and the last tasks are not trained.

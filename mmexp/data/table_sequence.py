@@ -40,8 +40,8 @@ def table_sequence(
         digests.append(source.fingerprint)
     classes = list(dict.fromkeys(label for own in known for label in own))
     first = 0
-    for name, own in zip(names, known, strict=True):
-        number = np.array([*(classes.index(label) for label in own), -1])
+    for name, labels in zip(names, known, strict=True):
+        number = np.array([*(classes.index(label) for label in labels), -1])
         for samples in (train[name], test[name]):
             samples.labels = number[samples.labels]
             samples.concepts = samples.concepts + first

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -41,7 +42,7 @@ def heat_map(sequence: Sequence) -> str:
     import matplotlib
     from matplotlib.figure import Figure
 
-    plain = {"svg.fonttype": "none", "svg.hashsalt": "sequence", "font.size": 9, "text.parse_math": False}
+    plain: Any = {"svg.fonttype": "none", "svg.hashsalt": "sequence", "font.size": 9, "text.parse_math": False}
     rows, columns = sequence.accuracy.shape
     with matplotlib.rc_context(plain):
         figure = Figure(figsize=(1.6 + 0.75 * columns, 0.8 + 0.36 * rows), layout="constrained")

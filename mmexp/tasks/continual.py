@@ -1,6 +1,7 @@
 """Tasks in sequence: what is done at their boundaries, and what of all of them is known after each."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import nan
 from typing import Any
 
 import torch
@@ -83,6 +84,8 @@ class ContinualTask(Task):
     def on_train_epoch_start(self) -> None:
         """Begin a task: the method remembers what it needs, the optimizer forgets."""
         if self.current_epoch != self.number:
+            # A run that was interrupted in a task's last step has not ended it yet.
+            self._finish()
             self.number = self.current_epoch
             self.continual.begin(self.number, self.learner)
             self.trainer.strategy.setup_optimizers(self.trainer)
@@ -99,7 +102,10 @@ class ContinualTask(Task):
         return torch.stack([loss, *added.values()]).sum()
 
     def on_train_epoch_end(self) -> None:
-        """End a task; a run that is resumed at a task's end ends it a second time, which changes nothing."""
+        """End a task; the trainer of a run resumed at a task's end says so a second time, which changes nothing."""
+        self._finish()
+
+    def _finish(self) -> None:
         if self.finished == self.number:
             return
         self.finished = self.number
@@ -126,6 +132,9 @@ class ContinualTask(Task):
         """Keep what is known of every task."""
         super().on_validation_epoch_end()
         self.continual.look(self.number, self.number, self.learner)
+        # What an interruption in a task's last step left unmeasured is not known.
+        missing = 0 if self.trainer.testing else self.number + 1 - len(self.measured)
+        self.measured += [dict.fromkeys(self.names, nan)] * missing if not self.continual.joint else []
         self.measured.append({name: self.results[f"{name}/{self.metric}"] for name in self.names})
 
     on_test_epoch_start = on_validation_epoch_start

@@ -56,7 +56,9 @@ def test_emoji_by_group():
     for name, own in source.tasks.items():
         test = source.splits[name]
         assert set(test.concepts) <= set(train.concepts[own])
-        assert {source.classes[label] for label in test.labels} <= {source.classes[label] for label in train.labels[own]}
+        assert {source.classes[label] for label in test.labels} <= {
+            source.classes[label] for label in train.labels[own]
+        }
     assert train.read(int(source.tasks["smileys"][0]), "text").startswith("grinning face")
     with pytest.raises(RequestError, match=r"'foods' is not a group. Did you mean 'food'"):
         emoji_sequence(groups=["foods"])
