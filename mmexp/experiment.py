@@ -133,7 +133,10 @@ def in_sequence(task: ContinualTask, experiment: Experiment, request: Request) -
         evaluate(task, trainer, evaluations)
     task.splits = list(evaluations)
     loaders = list(evaluations.values()) or None
-    trainer.fit(task, experiment.train, loaders, ckpt_path=resumed(request), weights_only=True)
+    start = resumed(request)
+    if start:
+        task.order.task = torch.load(start, weights_only=True, map_location="cpu")["global_step"] // task.steps_per_task
+    trainer.fit(task, experiment.train, loaders, ckpt_path=start, weights_only=True)
     return task.results | measures(task) if evaluations else {}
 
 

@@ -54,8 +54,8 @@ def arrange(task: ContinualTask, source: DataSource, train: Any, loading: Loadin
             yield train.__getitems__([(row, AS_IT_IS) for row in places])
 
     task.own_rows = own_rows
-    order = SequenceOrder(rows, loading.batch_size, task.seed, steps, method.rows_kept, method.share)
-    return sequence_loader(train, order, loading)
+    task.order = SequenceOrder(rows, loading.batch_size, task.seed, steps, method.rows_kept, method.share)
+    return sequence_loader(train, task.order, loading)
 
 
 def told(task: ContinualTask) -> Sequence:

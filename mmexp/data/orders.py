@@ -44,6 +44,7 @@ class TrainOrder:
 
 class SequenceOrder:
     """Batches of one task after another: what a trainer takes for an epoch is a task here, of `steps` batches.
+    Which one is said by `task`: the epochs that a trainer counts go astray when it resumes.
 
     `tasks` are the rows of each. They are read pass after pass in an order that is a function of (seed, task, pass). A row is
     read in the run's step, in place of an epoch: no two readings of it vary alike. From the second task on a `share` of each
@@ -54,19 +55,10 @@ class SequenceOrder:
         self, tasks: Sequence[np.ndarray], batch_size: int, seed: int, steps: int, kept: int = 0, share: float = 0.0
     ):
         self.tasks, self.batch_size, self.seed, self.steps = tasks, batch_size, seed, steps
-        self.kept, self.share, self.epoch = kept, share, 0
+        self.kept, self.share, self.task = kept, share, 0
 
     def __len__(self) -> int:
         return self.steps
-
-    @property
-    def sampler(self) -> "SequenceOrder":
-        """Return itself: Lightning tells the epoch to the `sampler` of a batch sampler, never to the batch sampler."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning tells which task begins."""
-        self.epoch = epoch
 
     def memory(self, task: int) -> np.ndarray:
         """Return the rows of earlier tasks that are kept while `task` is trained: of each the first of an order of its own."""
@@ -78,17 +70,17 @@ class SequenceOrder:
 
     def _passes(self, rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
         for number in count():
-            order = np.random.default_rng((self.seed, self.epoch, number, _PASS)).permutation(rows)
+            order = np.random.default_rng((self.seed, self.task, number, _PASS)).permutation(rows)
             yield from order[: len(rows) // size * size].reshape(-1, size)
 
     def __iter__(self) -> Iterator[list[Place]]:
         rank, world = _process()
-        memory = self.memory(self.epoch)
+        memory = self.memory(self.task)
         old = min(round(self.share * self.batch_size), len(memory))
-        own = self._passes(self.tasks[self.epoch], self.batch_size - old)
-        first = self.epoch * self.steps
+        own = self._passes(self.tasks[self.task], self.batch_size - old)
+        first = self.task * self.steps
         for step in range(first, first + self.steps):
-            again = np.random.default_rng((self.seed, self.epoch, step, _AGAIN)).permutation(memory)[:old]
+            again = np.random.default_rng((self.seed, self.task, step, _AGAIN)).permutation(memory)[:old]
             rows = [*next(own), *again] if old < self.batch_size else again
             yield [(int(row), step) for row in rows[rank::world]]
 

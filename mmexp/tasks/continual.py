@@ -52,7 +52,8 @@ class ContinualTask(Task):
     """Trains one task after another, `steps_per_task` steps each: to the trainer an epoch.
 
     Optimizer and schedule start anew with each task. `names` are the tasks, `metric` is what their accuracy is; `measured`
-    holds it for all of them, by name, after each task. `own_rows(number, rows, count)` gives batches of a task's own rows.
+    holds it for all of them, by name, after each task. `own_rows(number, rows, count)` gives batches of a task's own rows,
+    `order` reads those of its `task`.
     """
 
     in_sequence = True
@@ -65,6 +66,7 @@ class ContinualTask(Task):
         self.steps_per_task = self.total_steps
         self.number, self.finished = 0, -1
         self.measured: list[dict[str, float]] = []
+        self.order: Any = None
         self.own_rows: Callable[[int, int, int], Iterable[Batch]]
         self.continual.open(0, self.learner)
 
@@ -83,10 +85,12 @@ class ContinualTask(Task):
 
     def on_train_epoch_start(self) -> None:
         """Begin a task: the method remembers what it needs, the optimizer forgets."""
-        if self.current_epoch != self.number:
+        now = self.global_step // self.steps_per_task
+        if now != self.number:
             # A run that was interrupted in a task's last step has not ended it yet.
             self._finish()
-            self.number = self.current_epoch
+            self.number = now
+            self.order.task = now
             self.continual.begin(self.number, self.learner)
             self.trainer.strategy.setup_optimizers(self.trainer)
         super().on_train_epoch_start()

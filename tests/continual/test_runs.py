@@ -65,7 +65,7 @@ def test_every_method_runs_and_tells_what_it_forgot(train, capsys):
 @pytest.mark.parametrize("method", ["ewc", "lwf", "adapters", "replay"])
 def test_a_run_resumed_at_a_tasks_end_is_the_run_that_was_not_interrupted(train, method, monkeypatch, tmp_path):
     def copying(task):
-        if task.current_epoch == 1 and task.number == 0:
+        if task.global_step == 4:
             shutil.copy("whole/checkpoints/last.ckpt", "half/checkpoints/last.ckpt")
         begin(task)
 

@@ -12,7 +12,7 @@ TASKS = [np.arange(0, 40), np.arange(40, 60), np.arange(60, 100)]
 
 
 def rows(order: SequenceOrder, task: int) -> list[list[int]]:
-    order.set_epoch(task)
+    order.task = task
     return [[row for row, _ in batch] for batch in order]
 
 
