@@ -132,8 +132,11 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
     shape = built.shape(len(supervision.classes), taught, supervision)
     check_teacher(config, shape)
     heads = self_taught_objectives(config, built, shape) if teaches_itself(config) else objectives(config, shape)
-    adapter = make(config["adapter"])
-    start = starting_weights(config, adapter.needs_weights)
+    adapter = make(adapter_of(config))
+    # Adapters of tasks in sequence are for what the first of these trains, fresh or not.
+    of_tasks = adapter_of(config) is not config["adapter"]
+    needs_weights = adapter.needs_weights and not of_tasks
+    start = starting_weights(config, needs_weights)
     loaded = None
     if start is not None:
         whole = nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)})
@@ -144,9 +147,9 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
     pretrained = {f"encoders.{name}" for name, e in built.encoders.items() if getattr(e, "pretrained", False)}
     known = pretrained | set(loaded.parts if loaded else ())
     fresh = {name for name in ("fusion", *(f"encoders.{n}" for n in built.encoders)) if name not in known}
-    if adapter.needs_weights and any(part != "fusion" for part in fresh):
+    if needs_weights and any(part != "fusion" for part in fresh):
         raise RequestError(_no_base(config, fresh, loaded))
-    adapter.apply(built, fresh)
+    adapter.apply(built, set() if of_tasks else fresh)
     if not config["train"] and not known:
         raise RequestError("train=false measures what was loaded, and nothing was. Set init_from=RUN_DIRECTORY.")
     if config["train"] and not any(p.requires_grad for part in (built, *heads.values()) for p in part.parameters()):
@@ -171,6 +174,11 @@ def _keep_spaces(
             f"objective.{name}.space={source}: the loaded weights have no such common space ({loaded.fresh[part]})."
             f"{nearest(source, known)}"
         )
+
+
+def adapter_of(config: Config) -> Config:
+    """Return the node of the adapter: that of the method against forgetting, where it has one."""
+    return (config.get("continual") or {}).get("adapter") or config["adapter"]
 
 
 def _no_base(config: Config, fresh: set[str], loaded: Loaded | None) -> str:
@@ -239,7 +247,7 @@ def restore(path: Path) -> tuple[Model, dict[str, nn.Module]]:
         weights, config = read_weights(path), config_beside(path)
     modalities = sorted({name.split(".")[2] for name in weights if name.startswith("model.encoders.")})
     built = model(config, modalities)
-    adapter = make(config["adapter"])
+    adapter = make(adapter_of(config))
     if any(".lora_" in name for name in weights):
         adapter.apply(built, set(_unadapted(weights)))
     heads = objectives(config, built.shape(_classes(config, weights), _taught_widths(config, weights)))
@@ -344,7 +352,8 @@ def keeping(
     settings: CacheSettings = make(config["cache"])
     tokens, inputs = looked_at(config)
     parts = frozen_parts(task.model, taught_by, tokens)
-    if not (settings.enabled and parts):
+    # What tasks in sequence freeze, they free again.
+    if not (settings.enabled and parts) or config.get("continual"):
         return None
     return Keeping(
         settings=settings,
@@ -397,6 +406,8 @@ def class_texts(config: Config, assembled: Assembled, supervision: Supervision) 
 def task(config: Config, assembled: Assembled, sharing: nn.Module, total_steps: int, teaching: Teacher | None) -> Task:
     """Return the LightningModule."""
     more: dict[str, Any] = {"teacher": teaching} if teaching else {}
+    if config.get("continual"):
+        more["continual"] = make(config["continual"])
     return make(
         config["task"],
         assembled.model,

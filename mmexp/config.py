@@ -20,7 +20,7 @@ ROOT = {
     "log_every_steps": "PositiveInt",
 }
 GROUPS = (
-    *("encoder", "fusion", "objective", "balance", "adapter", "task", "data", "augmentation", "prompts"),
+    *("encoder", "fusion", "objective", "balance", "adapter", "task", "continual", "data", "augmentation", "prompts"),
     *("optimizer", "schedule", "hardware", "logger"),
 )
 SECTIONS = (*GROUPS, "strong", "variation", "cache", "budget", "checkpoint", "early_stopping", "sweep")
@@ -131,6 +131,7 @@ def _check_combination(config: Mapping[str, Any], nodes: Mapping[str, Node]) -> 
             f"Choose fusion=none, or add one that does: 'objective=[{','.join([*needs, 'matching'])}]'."
         )
     _check_teacher(config, nodes["task"], needs)
+    _check_sequence(config, nodes)
 
 
 def _check_teacher(config: Mapping[str, Any], task: Node, needs: Mapping[str, set[str]]) -> None:
@@ -151,6 +152,26 @@ def _check_teacher(config: Mapping[str, Any], task: Node, needs: Mapping[str, se
         raise RequestError("task=distill needs a teacher. Set teacher=RUN_DIRECTORY.")
     if teacher and not distils:
         raise RequestError("teacher= is set, but this task has none. Choose task=distill objective=distill.")
+
+
+def _check_sequence(config: Mapping[str, Any], nodes: Mapping[str, Node]) -> None:
+    """Refuse tasks in sequence without a method, a method without them, and what the method would not go with."""
+    in_sequence = bool(nodes["task"].accepts.constants.get("in_sequence", False))
+    method = nodes.get("continual")
+    if in_sequence and method is None:
+        raise RequestError("task=continual needs a method. Add continual=plain, or another that forgets less.")
+    if method is None:
+        return
+    if not in_sequence:
+        raise RequestError("continual= is set, but this task has no tasks in sequence. Choose task=continual.")
+    if method.accepts.constants.get("adds_losses") and "shared" in nodes["balance"].accepts.needs:
+        raise RequestError(
+            "continual: this method adds a loss, whose gradient this balance would replace. Choose balance=fixed."
+        )
+    if "adapter" in method.values and not nodes["adapter"].values["_target_"].endswith(".Full"):
+        raise RequestError("continual: this method has adapters of its own. Choose adapter=full.")
+    if config["early_stopping"]["patience"]:
+        raise RequestError("early_stopping.patience: tasks in sequence have no best validation. Leave it null.")
 
 
 def _without(needs: Mapping[str, set[str]], name: str) -> str:

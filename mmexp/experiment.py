@@ -20,8 +20,11 @@ from mmexp.errors import RequestError
 from mmexp.facts import facts, measured, opening
 from mmexp.request import Experiment, Request
 from mmexp.runs.record import RunRecord, write_metrics
+from mmexp.sequence import arrange, measures
+from mmexp.sequence import told as sequence_of
 from mmexp.tasks.base import Task
-from mmexp.trainer import make_trainer
+from mmexp.tasks.continual import ContinualTask
+from mmexp.trainer import make_trainer, monitored
 from mmexp.training.interrupt import Interrupted
 from mmexp.training.loggers import finish
 from mmexp.training.progress import Stopwatch
@@ -102,6 +105,8 @@ def prepare(request: Request) -> Experiment:
         batch = next(iter(train))
         flops = step_cost(task, keeping.served(batch) if keeping else batch).flops
         steps = task.total_steps = budget.total_steps(reading.batch_size, len(source.splits["train"]), flops)
+    if isinstance(task, ContinualTask):
+        train = arrange(task, source, train.dataset, reading, monitored(task)[0].removeprefix("val/"))
     stopwatch = Stopwatch(reading.batch_size)
     trainer = make_trainer(request, arguments, task, stopwatch, len(train), budget.seconds)
     if keeping:
@@ -139,6 +144,8 @@ def train_and_evaluate(experiment: Experiment, request: Request) -> dict[str, fl
         return evaluate(task, trainer, evaluations) if request.config["evaluate"] else {}
     if experiment.loaded and request.config["evaluate"]:
         metrics |= {f"start/{name}": value for name, value in evaluate(task, trainer, evaluations).items()}
+    if isinstance(task, ContinualTask):
+        return metrics | in_sequence(task, experiment, request)
     task.splits = ["val"] if "val" in evaluations else []
     trainer.fit(task, experiment.train, evaluations.get("val"), ckpt_path=resumed(request), weights_only=True)
     if request.config["evaluate"]:
@@ -147,6 +154,20 @@ def train_and_evaluate(experiment: Experiment, request: Request) -> dict[str, fl
             task.load_state_dict(torch.load(best, weights_only=True, map_location="cpu")["state_dict"])
         metrics |= evaluate(task, trainer, evaluations)
     return metrics
+
+
+def in_sequence(task: ContinualTask, experiment: Experiment, request: Request) -> dict[str, float]:
+    """Return the metrics after the last of tasks in sequence, and what they and all before came to."""
+    trainer, evaluations = experiment.trainer, experiment.evaluations if request.config["evaluate"] else {}
+    if evaluations:
+        evaluate(task, trainer, evaluations)
+    task.splits = list(evaluations)
+    loaders = list(evaluations.values()) or None
+    start = resumed(request)
+    if start:
+        task.order.task = torch.load(start, weights_only=True, map_location="cpu")["global_step"] // task.steps_per_task
+    trainer.fit(task, experiment.train, loaders, ckpt_path=start, weights_only=True)
+    return task.results | measures(task) if evaluations else {}
 
 
 def evaluate(task: Task, trainer: L.Trainer, evaluations: Mapping[str, DataLoader[Batch]]) -> dict[str, float]:
@@ -174,13 +195,18 @@ def show(experiment: Experiment, request: Request, metrics: dict[str, float]) ->
     """Write the report page and print the closing table."""
     from rich.console import Console
 
+    from mmexp.runs.forgetting import sequence_table
     from mmexp.runs.gallery import make_gallery
     from mmexp.runs.report import write_report
     from mmexp.runs.table import closing_table
 
     train: Any = experiment.train.dataset
-    page = write_report(request.directory, make_gallery(experiment.task, experiment.source, train))
+    gallery = make_gallery(experiment.task, experiment.source, train)
     console, table = Console(), closing_table(metrics)
+    if isinstance(experiment.task, ContinualTask) and experiment.task.measured:
+        gallery.sequence = sequence_of(experiment.task)
+        console.print(sequence_table(gallery.sequence))
+    page = write_report(request.directory, gallery)
     if table.row_count:
         console.print(table)
     console.print(f"report: {page}", soft_wrap=True)

@@ -11,6 +11,7 @@ from mmexp import build
 from mmexp.request import Request
 from mmexp.runs.table import falls
 from mmexp.tasks.base import Task
+from mmexp.tasks.continual import ContinualTask
 from mmexp.training.interrupt import SignalCheckpoint
 from mmexp.training.loggers import RunFacts
 from mmexp.training.messages import quieten
@@ -46,17 +47,23 @@ def make_trainer(
     """Return the trainer. Validations are spread evenly, the last one at the end of the budget (but for a few steps)."""
     config = request.config
     checkpointing, stopping = build.make(config["checkpoint"]), build.make(config["early_stopping"])
+    metric: str | None
     metric, mode = monitored(task)
     if checkpointing.monitor:
         metric, mode = checkpointing.monitor, "min" if falls(checkpointing.monitor) else "max"
-    validations = max(1, ceil(task.total_steps / (checkpointing.validate_every_epochs * epoch_steps)))
+    every = max(
+        1, task.total_steps // max(1, ceil(task.total_steps / (checkpointing.validate_every_epochs * epoch_steps)))
+    )
+    if isinstance(task, ContinualTask):
+        # Of a sequence the last weights are what was learned, and the end of each task is when to look.
+        metric, every = None, task.steps_per_task
     directory = request.directory / "checkpoints"
     quieten()
     return L.Trainer(
         **hardware,
         max_steps=task.total_steps,
         max_time=timedelta(seconds=seconds) if seconds else None,
-        val_check_interval=max(1, task.total_steps // validations),
+        val_check_interval=every,
         check_val_every_n_epoch=None,
         callbacks=[
             stopwatch,

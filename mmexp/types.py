@@ -1,13 +1,13 @@
 """The words that all rooms share: what a batch, an encoding, an encoder and an objective's view of a step are."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmexp.curriculum import Curriculum
 
@@ -97,13 +97,18 @@ class Samples(Protocol):
 
 @dataclass
 class DataSource:
-    """What one choice of the `data` group gives. `splits` holds `train`, `val`, `test` and any further evaluation set."""
+    """What one choice of the `data` group gives. `splits` holds `train`, `val`, `test` and any further evaluation set.
+
+    Where there are tasks in sequence, `tasks` goes from the name of each, which its evaluation set has too, to its rows of
+    `train`.
+    """
 
     splits: Mapping[str, Samples]
     modalities: Sequence[str]
     classes: Sequence[str] = ()
     fingerprint: str = ""
     skipped: Mapping[str, int] = field(default_factory=dict)
+    tasks: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Kept(Protocol):
@@ -282,6 +287,25 @@ class Views(Protocol):
 
     def current(self, value: Curriculum[float]) -> float:
         """Return what a value that may change in the course of the run is in this step."""
+        ...
+
+
+class Learner(Protocol):
+    """Model and objectives together, a torch module, as a method against forgetting sees them."""
+
+    named_parameters: Callable[[], Iterator[tuple[str, nn.Parameter]]]
+    state_dict: Callable[[], dict[str, Tensor]]
+
+    def said(self, views: "Views") -> dict[str, Tensor]:
+        """Return unit vectors `vector/<modality> (B, D)` and class logits `logits/<objective> (B, C)`, where there are any."""
+        ...
+
+    def again(self, batch: Batch) -> "Views":
+        """Return a batch as this model sees it; its gathering is of the batch alone."""
+        ...
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the objectives' losses (a scalar) of a batch, by their weights at the end of the run."""
         ...
 
 

@@ -55,8 +55,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         raise RequestError(f"'{path}' cannot be read as weights: {str(error).splitlines()[0]}") from error
     found = stored.get("state_dict", stored) if isinstance(stored, Mapping) else {}
-    # What a balance learned, and a teacher that followed its student, are of that one training and not of the model.
-    tensors = {name: tensor for name, tensor in found.items() if not str(name).startswith(("balance.", "teacher."))}
+    # What a balance learned, a method against forgetting kept, and a teacher that followed its student are of that one
+    # training, not of the model.
+    passing = ("balance.", "continual.", "teacher.")
+    tensors = {name: tensor for name, tensor in found.items() if not str(name).startswith(passing)}
     if not tensors or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise RequestError(f"'{path}' holds no state_dict of tensors.")
     return tensors

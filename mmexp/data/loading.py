@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mmexp.data.orders import AS_IT_IS, EvaluationOrder, TrainOrder
+from mmexp.data.orders import AS_IT_IS, EvaluationOrder, SequenceOrder, TrainOrder
 from mmexp.data.variation import Variation
 from mmexp.errors import RequestError
 from mmexp.types import Batch, Encoder, Kept, NonNegativeInt, Place, PositiveInt, Prepared, Samples
@@ -192,6 +192,11 @@ def train_loader(
         )
     order = TrainOrder(len(samples), loading.batch_size, variation.seed)
     return _loader(PreparedSamples(samples, encoders, loading, variation, teachers, strong), order, loading)
+
+
+def sequence_loader(samples: PreparedSamples, order: SequenceOrder, loading: Loading) -> DataLoader[Batch]:
+    """Return the batches of one task after another."""
+    return _loader(samples, order, loading)
 
 
 def evaluation_loader(

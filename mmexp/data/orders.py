@@ -1,11 +1,15 @@
 """The order in which rows are read: a function of seed and epoch; each process takes its share."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import count
 
 import numpy as np
 import torch.distributed as dist
 
 from mmexp.types import AS_IT_IS, Place
+
+# What a draw is for: the order of a pass, which rows are kept, which of them are read again.
+_PASS, _MEMORY, _AGAIN = range(3)
 
 
 def _process() -> tuple[int, int]:
@@ -35,6 +39,49 @@ class TrainOrder:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.rows)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             yield [(int(row), self.epoch) for row in order[start + rank : start + self.batch_size : world]]
+
+
+class SequenceOrder:
+    """Batches of one task after another: what a trainer takes for an epoch is a task here, of `steps` batches.
+    Which one is said by `task`: the epochs that a trainer counts go astray when it resumes.
+
+    `tasks` are the rows of each. They are read pass after pass in an order that is a function of (seed, task, pass). A row is
+    read in the run's step, in place of an epoch: no two readings of it vary alike. From the second task on a `share` of each
+    batch is drawn, by (seed, task, step), from the `kept` rows of the tasks before, as many of each.
+    """
+
+    def __init__(
+        self, tasks: Sequence[np.ndarray], batch_size: int, seed: int, steps: int, kept: int = 0, share: float = 0.0
+    ):
+        self.tasks, self.batch_size, self.seed, self.steps = tasks, batch_size, seed, steps
+        self.kept, self.share, self.task = kept, share, 0
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def memory(self, task: int) -> np.ndarray:
+        """Return the rows of earlier tasks that are kept while `task` is trained: of each the first of an order of its own."""
+        each = [
+            np.random.default_rng((self.seed, before, _MEMORY)).permutation(self.tasks[before])[: self.kept // task]
+            for before in range(task)
+        ]
+        return np.concatenate(each) if each else np.zeros(0, dtype=np.int64)
+
+    def _passes(self, rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
+        for number in count():
+            order = np.random.default_rng((self.seed, self.task, number, _PASS)).permutation(rows)
+            yield from order[: len(rows) // size * size].reshape(-1, size)
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        rank, world = _process()
+        memory = self.memory(self.task)
+        old = min(round(self.share * self.batch_size), len(memory))
+        own = self._passes(self.tasks[self.task], self.batch_size - old)
+        first = self.task * self.steps
+        for step in range(first, first + self.steps):
+            again = np.random.default_rng((self.seed, self.task, step, _AGAIN)).permutation(memory)[:old]
+            rows = [*next(own), *again] if old < self.batch_size else again
+            yield [(int(row), step) for row in rows[rank::world]]
 
 
 class EvaluationOrder:

@@ -74,7 +74,7 @@ def draw(title: str, lines: Lines) -> dict[str, Any]:
         _dress(axes, share="recall" in title or title.endswith("accuracy"))
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True)
-    return {"title": title, "names": names, "svg": _inline_svg(out.getvalue())}
+    return {"title": title, "names": names, "svg": inline_svg(out.getvalue())}
 
 
 def _dress(axes: Any, share: bool) -> None:
@@ -95,7 +95,7 @@ def _dress(axes: Any, share: bool) -> None:
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
 
 
-def _inline_svg(svg: str) -> str:
+def inline_svg(svg: str) -> str:
     """Return the bare `<svg>` element: no prologue, no metadata, no namespaces (HTML has them), the page's colours."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)

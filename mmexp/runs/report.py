@@ -17,6 +17,7 @@ from PIL import Image
 
 from mmexp.runs.curves import draw, history
 from mmexp.runs.facts import facts_of
+from mmexp.runs.forgetting import Sequence, heat_map
 from mmexp.runs.record import write_atomically
 from mmexp.runs.table import Number, read_numbers, shown, times
 
@@ -102,6 +103,7 @@ class Gallery:
     augmented: list[list[Version]] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     captions: list[Captioned] = field(default_factory=list)
+    sequence: Sequence | None = None
 
 
 def write_report(directory: Path, gallery: Gallery) -> Path:
@@ -119,6 +121,7 @@ def write_report(directory: Path, gallery: Gallery) -> Path:
         splits=_by_split(numbers, metrics),
         curves=[draw(title, lines) for title, lines in history(directory / "metrics.csv").items()],
         gallery=gallery,
+        sequence=heat_map(gallery.sequence) if gallery.sequence else None,
         confusion=_most_confused(gallery.confusion),
         parents=_parents(run, directory),
         facts=facts_of(run),
@@ -168,6 +171,7 @@ def _tiles(numbers: list[Number], most: int = 4) -> list[dict[str, Any]]:
     by_name = {n.metric: n for n in of_split}
     heads = [n for n in of_split if n.metric.endswith("_r10")]
     answers = (
+        *("average_accuracy", "forgetting", "backward_transfer", "forward_transfer"),
         *("accuracy", "matching_accuracy", "mean_average_precision", "f1_macro", "mean_absolute_error", "r2"),
         *("cider", "bleu4", "loss"),
     )

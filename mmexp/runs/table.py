@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 _RECALL = re.compile(r"(\w+?)_to_(\w+)_(r\d+|median_rank)$")
-_SHARE = re.compile(r"(_r\d+|accuracy|f1_macro|mean_average_precision)$")
+_SHARE = re.compile(r"(_r\d+|accuracy|f1_macro|mean_average_precision|forgetting|_transfer)$")
 _TELLING = ("text_to_image_r1", "text_to_image_r10", "image_to_text_r1", "image_to_text_r10")
 _ANSWERS = (
     "zero_shot_accuracy",
@@ -20,8 +20,11 @@ _ANSWERS = (
     "r2",
     "cider",
 )
+_SEQUENCE = ("average_accuracy", "forgetting")
+# One cell of the matrix of a run over tasks in sequence, which is told as a whole.
+_CELL = re.compile(r"continual/after_\d+_")
 _NAMES = {"bleu4": "BLEU-4", "cider": "CIDEr", "r2": "R²", "f1_macro": "F1 (macro)"}
-_SPLITS = {"test": 0, "val": 1, "train": 3}  # any further evaluation set is told before `train`
+_SPLITS = {"continual": -1, "test": 0, "val": 1, "train": 3}  # any further evaluation set is told before `train`
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,11 @@ class Number:
 
 def read_numbers(metrics: dict[str, float]) -> list[Number]:
     """Join the flat `metrics` to one `Number` a split and metric, the most telling first. Candidates are left out."""
-    names = {name.removeprefix("start/") for name in metrics if not name.endswith(("_chance", "candidates"))}
+    names = {
+        name.removeprefix("start/")
+        for name in metrics
+        if not (name.endswith(("_chance", "candidates")) or _CELL.match(name))
+    }
     found = []
     for name in names:
         split, _, metric = name.rpartition("/")
@@ -75,7 +82,9 @@ def in_words(metric: str) -> str:
 
 def falls(metric: str) -> bool:
     """Say whether less of it is better."""
-    return any(word in metric.rpartition("/")[2] for word in ("loss", "error", "median_rank", "perplexity"))
+    return any(
+        word in metric.rpartition("/")[2] for word in ("loss", "error", "median_rank", "perplexity", "forgetting")
+    )
 
 
 def shown(metric: str, value: float | None, unit: bool = True) -> str:
@@ -94,7 +103,7 @@ def times(ratio: float | None) -> str:
 
 def closing_table(metrics: dict[str, float]) -> Table:
     """Return the table that ends a run: a row a split, the most telling metrics, what they started from and times chance."""
-    found = {(number.split, number.metric): number for number in read_numbers(metrics)}
+    found = {(n.split, n.metric): n for n in read_numbers(metrics) if n.split != "continual"}
     columns = telling({metric for _, metric in found})
     table = empty_table()
     table.add_column("split", style="bold", no_wrap=True)
@@ -131,7 +140,7 @@ def telling(metrics: set[str]) -> list[str]:
     """
     others = sorted(m for m in metrics - set(_TELLING) if _RECALL.match(m) and m.endswith("_r10"))
     recalls = [m for m in _TELLING if m in metrics and (not others or m.endswith("_r10"))]
-    answers = [m for m in _ANSWERS if m in metrics]
+    answers = [m for m in (*_SEQUENCE, *_ANSWERS) if m in metrics]
     alike = sorted(m for m in metrics if m.endswith("neighbour_accuracy")) if not recalls + others + answers else []
     return recalls + others + answers + alike + [m for m in ("loss",) if m in metrics]
 

@@ -38,6 +38,9 @@ TOGETHER = {
     "encoder/text=huggingface": ["encoder.text.name=x"],
     "experiment=distill": ["teacher=x"],
     "experiment=distillation": ["teacher=x"],
+    "data=table_sequence": ["data.tables=[x.csv]"],
+    "task=continual": ["continual=plain"],
+    **{f"continual={name}": ["task=continual"] for name in ("plain", "joint", "replay", "ewc", "lwf", "adapters")},
     "augmentation=rewrite": ["augmentation.rewrite.function=json.dumps"],
 }
 

@@ -1,0 +1,43 @@
+"""The bundled emoji as tasks in sequence, a group each."""
+
+from typing import Literal
+
+import numpy as np
+
+from mmexp.data.emoji import emoji
+from mmexp.data.sequence import Part, in_sequence
+from mmexp.errors import RequestError, nearest
+from mmexp.types import DataSource
+
+GROUPS = ("smileys", "people", "animals", "food", "travel", "activities", "objects", "symbols", "flags")
+
+
+def emoji_sequence(
+    groups: list[str] | None = None,
+    locale: str = "en",
+    styles: list[str] | None = None,
+    label: Literal["group", "subgroup"] = "subgroup",
+) -> DataSource:
+    """Return a task for each of `groups`, in that order; None: all nine.
+
+    A task learns the group's training pictures and is measured on the same concepts in a style that was held out, as
+    `test_cross_style` of `emoji`: what was learned can be forgotten. Labels are those of all groups, trained or not. Raises
+    RequestError for a group that is not there, twice there, or has no such picture.
+    """
+    chosen = groups or list(GROUPS)
+    for name in chosen:
+        if name not in GROUPS:
+            raise RequestError(f"data.groups: '{name}' is not a group.{nearest(name, GROUPS)}")
+        if chosen.count(name) > 1:
+            raise RequestError(f"data.groups: '{name}' is there twice. Leave one out.")
+    source, grouped = emoji(locale, styles, label), emoji(locale, styles, "group")
+    number = {name.split()[0]: place for place, name in enumerate(grouped.classes)}
+    if "test_cross_style" not in source.splits:
+        raise RequestError(
+            "data.styles: tasks are measured in a style held out, and this one alone has none. Add another."
+        )
+    train, test = (
+        {n: Part(source.splits[s], np.flatnonzero(grouped.splits[s].labels == number[n])) for n in chosen}
+        for s in ("train", "test_cross_style")
+    )
+    return in_sequence(train, test, source.modalities, source.classes, f"{source.fingerprint}-{'-'.join(chosen)}")

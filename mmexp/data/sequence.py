@@ -1,0 +1,63 @@
+"""Tasks in sequence, out of the data of each."""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from mmexp.types import DataSource, Samples
+
+
+class Part:
+    """Some `rows` of other samples."""
+
+    def __init__(self, samples: Samples, rows: np.ndarray):
+        self.samples, self.rows = samples, rows
+        self.concepts, self.labels = samples.concepts[rows], samples.labels[rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, row: int, modality: str, rng: np.random.Generator | None = None) -> Any:
+        """Return the row's value."""
+        return self.samples.read(int(self.rows[row]), modality, rng)
+
+    def where(self, row: int) -> str:
+        """Return file and row."""
+        return self.samples.where(int(self.rows[row]))
+
+
+class Joined:
+    """The rows of several samples, one after the other."""
+
+    def __init__(self, parts: Sequence[Samples]):
+        self.places = list(chain.from_iterable(((part, row) for row in range(len(part))) for part in parts))
+        self.concepts = np.concatenate([part.concepts for part in parts])
+        self.labels = np.concatenate([part.labels for part in parts])
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def read(self, row: int, modality: str, rng: np.random.Generator | None = None) -> Any:
+        """Return the row's value."""
+        part, place = self.places[row]
+        return part.read(place, modality, rng)
+
+    def where(self, row: int) -> str:
+        """Return file and row."""
+        part, place = self.places[row]
+        return part.where(place)
+
+
+def in_sequence(
+    train: Mapping[str, Samples],
+    test: Mapping[str, Samples],
+    modalities: Sequence[str],
+    classes: Sequence[str],
+    fingerprint: str,
+) -> DataSource:
+    """Return the tasks, named as in `train`, one after the other; `test` has the evaluation set of each."""
+    ends = np.cumsum([len(samples) for samples in train.values()])
+    rows = {name: np.arange(end - len(train[name]), end) for name, end in zip(train, ends, strict=True)}
+    return DataSource({"train": Joined(list(train.values())), **test}, modalities, classes, fingerprint, tasks=rows)

@@ -1,0 +1,98 @@
+"""Runs over tasks in sequence from the command line."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmexp import cli
+from mmexp.tasks.continual import ContinualTask
+
+TESTS = Path(__file__).parents[1]
+TINY = ("--config-dir", str(TESTS / "outside" / "conf"), "encoder=tiny", "data=squares_sequence", "fusion=none")
+RUN = ("task=continual", "objective=contrastive", "hardware.threads=1", "hardware.precision=32-true", "budget.steps=8")
+METHODS = ("plain", "joint", "replay", "ewc", "lwf", "adapters")
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*overrides: str, expect: int = 0) -> Path:
+        monkeypatch.setattr(sys, "argv", ["mmexp", "train", *TINY, *RUN, *overrides])
+        try:
+            assert cli.main() == expect
+        finally:
+            os.environ.pop("MMEXP_STAMP", None)
+        return tmp_path
+
+    return run
+
+
+def metrics(run: Path) -> dict[str, float]:
+    return json.loads((run / "metrics.json").read_text())
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    stored = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return {name: tensor for name, tensor in stored.items() if isinstance(tensor, torch.Tensor)}
+
+
+def test_every_method_runs_and_tells_what_it_forgot(train, capsys):
+    both = ("objective=[contrastive,classify]", "objective.classify.source=image", "log_every_steps=1")
+    folder = train("-m", f"continual={','.join(METHODS)}", *both, "sweep.name=all")
+    closing = capsys.readouterr().out
+    assert "after second" in closing
+    assert "forgetting" in closing.rpartition("report:")[2], "the sweep's table"
+    for place, name in enumerate(METHODS):
+        run = folder / "outputs" / "sweeps" / "all" / str(place)
+        record, numbers = json.loads((run / "run.json").read_text()), metrics(run)
+        assert (record["status"], record["samples_seen"]) == ("completed", 64), name
+        assert ("continual/forgetting" in numbers) == (name != "joint")
+        assert numbers["continual/average_accuracy"] == pytest.approx(
+            (numbers["continual/after_2_first"] + numbers["continual/after_2_second"]) / 2
+        )
+        assert numbers["continual/after_2_second"] == numbers["second/mean_reciprocal_rank"]
+        assert ("loss_ewc" in (run / "metrics.csv").read_text()) == (name == "ewc")
+        assert ("loss_lwf" in (run / "metrics.csv").read_text()) == (name == "lwf")
+        assert "Tasks in sequence" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize("method", ["ewc", "lwf", "adapters", "replay"])
+def test_a_run_resumed_at_a_tasks_end_is_the_run_that_was_not_interrupted(train, method, monkeypatch, tmp_path):
+    def copying(task):
+        if task.global_step == 4:
+            shutil.copy("whole/checkpoints/last.ckpt", "half/checkpoints/last.ckpt")
+        begin(task)
+
+    begin = ContinualTask.on_train_epoch_start
+    (tmp_path / "half" / "checkpoints").mkdir(parents=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(ContinualTask, "on_train_epoch_start", copying)
+        folder = train(f"continual={method}", "hydra.run.dir=whole")
+    train(f"continual={method}", "hydra.run.dir=half", "resume=auto")
+    whole, half = weights(folder / "whole"), weights(folder / "half")
+    assert all(torch.equal(tensor, half[name]) for name, tensor in whole.items())
+    assert metrics(folder / "whole") == metrics(folder / "half")
+
+
+def test_weights_of_a_sequence_are_a_start_like_any_other(train):
+    for method in ("ewc", "adapters"):
+        train(f"continual={method}", "evaluate=false", f"hydra.run.dir={method}")
+        train(
+            "task=pretrain",
+            "data=squares",
+            "data.batch_size=8",
+            f"init_from={method}",
+            "budget.steps=1",
+            "hydra.run.dir=next",
+        )
+
+
+def test_data_that_is_no_sequence_is_refused(train, capsys):
+    train("continual=plain", "data=squares", expect=2)
+    assert "this data is no sequence. Choose data=emoji_sequence" in capsys.readouterr().err
