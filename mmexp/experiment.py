@@ -98,7 +98,7 @@ def prepare(request: Request) -> Experiment:
         if name != "train"
     }
     sets: Any = {name: loader.dataset for name, loader in {"train": train, **evaluations}.items()}
-    keeping = build.keeping(config, task, frozen, sets, source, hardware.chosen_precision())
+    keeping = build.keeping(config, task, frozen, _read(config, sets), source, hardware.chosen_precision())
     if budget.flops:
         from mmexp.training.cost import step_cost
 
@@ -121,6 +121,11 @@ def prepare(request: Request) -> Experiment:
         loaded=assembled.loaded,
         keeping=keeping,
     )
+
+
+def _read(config: Mapping[str, Any], sets: dict[str, Any]) -> dict[str, Any]:
+    """Return the sets of samples that a run will read: without evaluation no test sets, without training no others."""
+    return {name: one for name, one in sets.items() if config["train" if name in ("train", "val") else "evaluate"]}
 
 
 def keep(experiment: Experiment) -> dict[str, Any]:

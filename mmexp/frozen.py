@@ -137,6 +137,7 @@ class Keeping:
         return self._abouts[part.name]
 
     _abouts: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
+    _widths: dict[str, float] = field(default_factory=dict, init=False)
 
     @torch.no_grad()
     def outputs(self, part: FrozenPart, split: str, view: int) -> Iterator[dict[str, Tensor]]:
@@ -145,8 +146,9 @@ class Keeping:
         for start in range(0, len(samples), self.batch_size):
             places = [(row, view) for row in range(start, min(start + self.batch_size, len(samples)))]
             batch = _moved(part.inputs(samples, places), self.device)
-            with self.precision():
-                yield part(batch)
+            with _at_rest(part.module, self.device), self.precision():
+                said = part(batch)
+            yield said
 
     def missing(self) -> list[tuple[FrozenPart, str, int]]:
         """Return part, split and view of what is not kept yet."""
@@ -158,14 +160,14 @@ class Keeping:
         wanted = [(*one, *self.key(*one)) for one in self.wanted()]
         self._refuse_mixing(wanted)
         store, keys = self.settings.store, [key for *_, key, _ in wanted]
+        missing = [(part, split) for part, split, _, key, _ in wanted if store.find(key) is None]
+        if missing:
+            store.make_room(sum(self.bytes(*one) for one in missing), keys)
         for part, split, view, key, about in wanted:
-            entry = store.find(key)
-            if entry is None:
-                with _at_rest(part.module, self.device):
-                    store.make_room(self.bytes(part, split, view), keys)
-                    outputs = partial(self.outputs, part, split, view)
-                    entry = store.obtain(key, about, self.settings.torch_dtype, outputs)
-            found.setdefault((part.name, split), {})[view] = entry
+            outputs = partial(self.outputs, part, split, view)
+            found.setdefault((part.name, split), {})[view] = store.obtain(
+                key, about, self.settings.torch_dtype, outputs
+            )
         for (name, split), entries in found.items():
             self.sets[split].kept[name] = KeptOutputs(entries)
             if name != TEACHER and not self.inputs:
@@ -175,19 +177,21 @@ class Keeping:
     @torch.no_grad()
     def served(self, batch: Batch) -> Batch:
         """Return a training batch as it would be with what is kept in it."""
-        if not self.sets["train"].variation or not self.sets["train"].variation.views:
+        train = self.sets.get("train")
+        if train is None or train.variation is None or not train.variation.views:
             return batch
         said = {part.name: part(batch["teacher"] if part.name == TEACHER else batch) for part in self.parts}
         taught = {"taught": said.pop(TEACHER)} if TEACHER in said else {}
         return {**batch, "encoded": said, **taught}
 
-    def bytes(self, part: FrozenPart, split: str, view: int) -> float:
-        """Return about how large an artefact will be, by one batch of it."""
-        first = next(self.outputs(part, split, view))
-        rows = len(next(iter(first.values())))
-        width = self.settings.torch_dtype.itemsize
-        each = sum(t.numel() * (width if t.is_floating_point() else t.element_size()) for t in first.values()) / rows
-        return each * len(self.sets[split])
+    def bytes(self, part: FrozenPart, split: str) -> float:
+        """Return about how large an artefact will be, by one batch of what the part says."""
+        if part.name not in self._widths:
+            first = next(self.outputs(part, split, AS_IT_IS))
+            rows, width = len(next(iter(first.values()))), self.settings.torch_dtype.itemsize
+            each = [t.numel() * (width if t.is_floating_point() else t.element_size()) for t in first.values()]
+            self._widths[part.name] = sum(each) / rows
+        return self._widths[part.name] * len(self.sets[split])
 
     def _refuse_mixing(self, wanted: Sequence[tuple[Any, ...]]) -> None:
         """A mixed or swapped batch is not what its rows were when they were kept."""

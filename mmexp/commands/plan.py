@@ -72,7 +72,7 @@ def kept(experiment: Any, live: Any, seconds: float) -> list[tuple[str, str]]:
 
     keeping, task = experiment.keeping, experiment.task
     wanted, missing = list(keeping.wanted()), keeping.missing()
-    size = sum(keeping.bytes(*one) for one in wanted)
+    size = sum(keeping.bytes(part, split) for part, split, _ in wanted)
     filling = sum(_seconds(keeping, *one) for one in missing)
     parts = ", ".join(part.name for part in keeping.parts)
     where = f"{size / 1e6:,.0f} MB in {keeping.settings.directory}, {len(wanted) - len(missing)} of {len(wanted)} there"
