@@ -90,7 +90,9 @@ def prepare(request: Request) -> Experiment:
         flops = step_cost(task, next(iter(train))).flops
         steps = task.total_steps = budget.total_steps(loading.batch_size, len(source.splits["train"]), flops)
     if isinstance(task, ContinualTask):
-        train = arrange(task, source, train.dataset, loading, monitored(task)[0].removeprefix("val/"))
+        train = arrange(
+            task, source, train.dataset, loading, monitored(task)[0].removeprefix("val/"), hardware.processes()
+        )
     stopwatch = Stopwatch(loading.batch_size)
     return Experiment(
         task=task,
