@@ -106,7 +106,8 @@ def prepare(request: Request) -> Experiment:
         flops = step_cost(task, keeping.served(batch) if keeping else batch).flops
         steps = task.total_steps = budget.total_steps(reading.batch_size, len(source.splits["train"]), flops)
     if isinstance(task, ContinualTask):
-        train = arrange(task, source, train.dataset, reading, monitored(task)[0].removeprefix("val/"))
+        metric = monitored(task)[0].removeprefix("val/")
+        train = arrange(task, source, train.dataset, reading, metric, hardware.processes())
     stopwatch = Stopwatch(reading.batch_size)
     trainer = make_trainer(request, arguments, task, stopwatch, len(train), budget.seconds)
     if keeping:

@@ -16,7 +16,7 @@ from mmexp.types import Batch, DataSource
 MEASURED = ("mean_reciprocal_rank", "accuracy")
 
 
-def arrange(task: ContinualTask, source: DataSource, train: Any, loading: Loading, metric: str) -> Any:
+def arrange(task: ContinualTask, source: DataSource, train: Any, loading: Loading, metric: str, processes: int) -> Any:
     """Share the task's steps among the tasks of `source`, as many each, and return the loader that goes through them.
 
     Steps that are left over are not taken; of fewer steps than tasks each is a task's, and the last tasks are not trained.
@@ -30,6 +30,10 @@ def arrange(task: ContinualTask, source: DataSource, train: Any, loading: Loadin
         raise RequestError(
             "task=continual: none of these objectives tells how well a task is known. "
             "Add objective=contrastive, another with a common space, or objective=classify."
+        )
+    if task.continual.one_process and processes > 1:
+        raise RequestError(
+            "continual: what this method trains changes with the task, which works in one process alone."
         )
     method, rows = task.continual, list(source.tasks.values())
     task.names, task.metric = list(source.tasks), metric

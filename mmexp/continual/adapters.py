@@ -16,6 +16,8 @@ class Adapters(Plain):
     they are told more. A task not yet seen is measured with those of the task under way.
     """
 
+    one_process = True
+
     def __init__(self, *, adapter: Any):
         super().__init__()
         self.adapter = adapter

@@ -39,7 +39,7 @@ class EWC(Plain):
     def __init__(
         self,
         *,
-        strength: NonNegativeFloat = 1000.0,
+        strength: NonNegativeFloat = 200.0,
         decay: Fraction = 1.0,
         rows: PositiveInt = 32,
         batches: PositiveInt = 32,

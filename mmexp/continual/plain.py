@@ -13,11 +13,13 @@ class Plain(nn.Module):
     """Nothing is done against forgetting. Methods change what they need of this.
 
     `kept` is what is remembered of earlier tasks, named tensors that go into the checkpoint. `rows_kept` rows of earlier tasks
-    are a `share` of every batch. With `joint` all tasks are one. `adds_losses` says that `losses` has any.
+    are a `share` of every batch. With `joint` all tasks are one. `adds_losses` says that `losses` has any, `one_process`
+    that what is trained changes, which several processes would not follow.
     """
 
     joint = False
     adds_losses = False
+    one_process = False
     rows_kept = 0
     share = 0.0
 

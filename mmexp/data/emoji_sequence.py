@@ -21,8 +21,9 @@ def emoji_sequence(
     """Return a task for each of `groups`, in that order; None: all nine.
 
     A task learns the group's training pictures and is measured on the same concepts in a style that was held out, as
-    `test_cross_style` of `emoji`: what was learned can be forgotten. Labels are those of all groups, trained or not. Raises
-    RequestError for a group that is not there, twice there, or has no such picture.
+    `test_cross_style` of `emoji`: what was learned can be forgotten. Among few `styles` some of these concepts have no picture
+    to learn from. Labels are those of all groups, trained or not. Raises RequestError for a group that is not there, twice
+    there, or has no picture in these styles.
     """
     chosen = groups or list(GROUPS)
     for name in chosen:
@@ -32,12 +33,13 @@ def emoji_sequence(
             raise RequestError(f"data.groups: '{name}' is there twice. Leave one out.")
     source, grouped = emoji(locale, styles, label), emoji(locale, styles, "group")
     number = {name.split()[0]: place for place, name in enumerate(grouped.classes)}
-    if "test_cross_style" not in source.splits:
-        raise RequestError(
-            "data.styles: tasks are measured in a style held out, and this one alone has none. Add another."
-        )
     train, test = (
         {n: Part(source.splits[s], np.flatnonzero(grouped.splits[s].labels == number[n])) for n in chosen}
         for s in ("train", "test_cross_style")
     )
+    for name in chosen:
+        if not (len(train[name]) and len(test[name])):
+            raise RequestError(
+                f"data.styles: in these no picture of '{name}' is left to learn or to measure. Add another."
+            )
     return in_sequence(train, test, source.modalities, source.classes, f"{source.fingerprint}-{'-'.join(chosen)}")

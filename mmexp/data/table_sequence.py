@@ -30,7 +30,7 @@ def table_sequence(
     refuses, and for names that tell no two tasks apart.
     """
     names = [Path(path).stem for path in tables]
-    _check(names, tables, tests)
+    _check(names, tables, tests, val_fraction)
     train, test, known, digests = {}, {}, [], []
     for place, (name, path) in enumerate(zip(names, tables, strict=True)):
         own = tests[place] if tests else None
@@ -49,7 +49,7 @@ def table_sequence(
     return in_sequence(train, test, source.modalities, classes, sha256(repr(digests).encode()).hexdigest()[:16])
 
 
-def _check(names: list[str], tables: list[str], tests: list[str] | None) -> None:
+def _check(names: list[str], tables: list[str], tests: list[str] | None, val_fraction: float) -> None:
     for name, path in zip(names, tables, strict=True):
         if name in RESERVED or names.count(name) > 1:
             raise RequestError(
@@ -57,5 +57,7 @@ def _check(names: list[str], tables: list[str], tests: list[str] | None) -> None
             )
     if not tables:
         raise RequestError("data.tables: there is no table. Set data.tables=[FIRST.csv,SECOND.csv].")
+    if tests is None and not val_fraction:
+        raise RequestError("data.val_fraction=0 leaves nothing to measure. Set data.tests=[...], or a share above 0.")
     if tests is not None and len(tests) != len(tables):
         raise RequestError(f"data.tests: {len(tests)} for {len(tables)} tables. Name one for each, in the same order.")

@@ -12,7 +12,7 @@ from mmexp.runs.table import in_words
 
 _LINES = 6  # colours that the template has for the lines of a chart
 # matplotlib knows no CSS variables: it draws in these colours, and they are replaced so that both themes can be read.
-_INK, _GRID = "#010203", "#010204"
+INK, _GRID = "#010203", "#010204"
 _SERIES = [f"#0102{16 + i:02x}" for i in range(_LINES)]
 
 Lines = dict[str, list[tuple[float, float]]]
@@ -60,7 +60,7 @@ def draw(title: str, lines: Lines) -> dict[str, Any]:
     import matplotlib
     from matplotlib.figure import Figure
 
-    ink: Any = dict.fromkeys(("xtick.color", "ytick.color", "axes.labelcolor"), _INK)
+    ink: Any = dict.fromkeys(("xtick.color", "ytick.color", "axes.labelcolor"), INK)
     # Ids are shared by all SVG of a page: without a salt of its own one chart would clip and mark as another does.
     plain: Any = {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 10, "text.parse_math": False}
     names = sorted(lines, key=lambda name: (name != "train", len(name), name))[:_LINES]
@@ -99,7 +99,7 @@ def inline_svg(svg: str) -> str:
     """Return the bare `<svg>` element: no prologue, no metadata, no namespaces (HTML has them), the page's colours."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
-    svg = svg.replace(_INK, "currentColor").replace(_GRID, "var(--line)")
+    svg = svg.replace(INK, "currentColor").replace(_GRID, "var(--line)")
     for place, colour in enumerate(_SERIES, 1):
         svg = svg.replace(colour, f"var(--s{place})")
     return svg

@@ -8,7 +8,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from mmexp.runs.curves import inline_svg
+from mmexp.runs.curves import INK, inline_svg
 from mmexp.runs.table import empty_table
 
 
@@ -43,20 +43,27 @@ def heat_map(sequence: Sequence) -> str:
     from matplotlib.figure import Figure
 
     plain: Any = {"svg.fonttype": "none", "svg.hashsalt": "sequence", "font.size": 9, "text.parse_math": False}
+    plain |= dict.fromkeys(("xtick.color", "ytick.color"), INK)
     rows, columns = sequence.accuracy.shape
     with matplotlib.rc_context(plain):
         figure = Figure(figsize=(1.6 + 0.75 * columns, 0.8 + 0.36 * rows), layout="constrained")
         axes = figure.add_subplot()
-        axes.imshow(sequence.accuracy, cmap="Blues", vmin=0, aspect="auto")
-        axes.set_xticks(range(columns), sequence.tasks, rotation=30, ha="right")
-        axes.set_yticks(range(rows), sequence.moments)
+        axes.pcolormesh(sequence.accuracy, cmap="Blues", vmin=0)
+        axes.invert_yaxis()
+        axes.set_xticks(np.arange(columns) + 0.5, sequence.tasks, rotation=30, ha="right")
+        axes.set_yticks(np.arange(rows) + 0.5, sequence.moments)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         half = sequence.accuracy.max() / 2
         for (row, column), value in np.ndenumerate(sequence.accuracy):
             axes.text(
-                column, row, f"{100 * value:.0f}", ha="center", va="center", color="white" if value > half else "black"
+                column + 0.5,
+                row + 0.5,
+                f"{100 * value:.0f}",
+                ha="center",
+                va="center",
+                color="white" if value > half else "black",
             )
         out = io.StringIO()
-        figure.savefig(out, format="svg")
+        figure.savefig(out, format="svg", transparent=True)
     return inline_svg(out.getvalue())

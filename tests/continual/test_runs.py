@@ -96,3 +96,8 @@ def test_weights_of_a_sequence_are_a_start_like_any_other(train):
 def test_data_that_is_no_sequence_is_refused(train, capsys):
     train("continual=plain", "data=squares", expect=2)
     assert "this data is no sequence. Choose data=emoji_sequence" in capsys.readouterr().err
+
+
+def test_adapters_for_each_task_are_refused_to_several_processes(train, capsys):
+    train("continual=adapters", "hardware=ddp", "hardware.accelerator=cpu", "hardware.devices=2", expect=2)
+    assert "works in one process alone" in capsys.readouterr().err

@@ -79,3 +79,5 @@ def test_tables_one_after_another(tmp_path):
     assert not set(train.concepts) & set(source.splits["b"].concepts)
     with pytest.raises(RequestError, match="Rename the file"):
         table_sequence([paths[0], paths[0]], {"text": "caption"})
+    with pytest.raises(RequestError, match="leaves nothing to measure"):
+        table_sequence(paths, {"text": "caption"}, val_fraction=0.0)

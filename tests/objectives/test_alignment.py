@@ -286,9 +286,10 @@ def test_wrong_pairs_are_refused(pairs, message):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_each_embeds_for_retrieval_and_teaches(model, name):
     objective = OBJECTIVES[name](model.shape(), embed_dim=7)
-    teacher = Teacher(model, objective)
-    assert teacher.dims() == {"image": 7, "text": 7}
-    for vector in teacher(batch_of()).values():
+    teacher = Teacher(model, {name: objective}, ["vectors"])
+    said = teacher(batch_of())
+    assert set(said) == {"vectors/image", "vectors/text"}
+    for vector in said.values():
         assert vector.shape == (8, 7)
         assert torch.allclose(vector.norm(dim=-1), torch.ones(8))
 
