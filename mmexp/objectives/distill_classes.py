@@ -14,7 +14,7 @@ class DistillClasses(Classify):
     The labels count as in `Classify`; the teacher tells of every row, with or without one.
     """
 
-    needs = ("{source}", "labels", "teacher.logits")  # type: ignore[assignment]  # one more than its parent
+    needs = ("{source}", "labels", "teacher.logits")  # type: ignore[assignment]
 
     def __init__(
         self,

@@ -1,0 +1,48 @@
+"""From configuration to objects. The only room that instantiates; each function builds one thing from plain arguments."""
+
+from mmexp.build.assembling import Assembled, assemble, starting_weights
+from mmexp.build.making import ASSETS, Config, factory, make
+from mmexp.build.parts import data_source, loading, model, objectives, strong, variation
+from mmexp.build.restoring import adapter_of, best_checkpoint, config_beside, restore, run_config, weights_of
+from mmexp.build.running import balance, class_texts, keeping, own_teacher, task
+from mmexp.build.teaching import (
+    check_teacher,
+    says,
+    self_taught_objectives,
+    shape_of,
+    teacher,
+    teaches_itself,
+)
+
+__all__ = [
+    "ASSETS",
+    "Assembled",
+    "Config",
+    "adapter_of",
+    "assemble",
+    "balance",
+    "best_checkpoint",
+    "check_teacher",
+    "class_texts",
+    "config_beside",
+    "data_source",
+    "factory",
+    "keeping",
+    "loading",
+    "make",
+    "model",
+    "objectives",
+    "own_teacher",
+    "restore",
+    "run_config",
+    "says",
+    "self_taught_objectives",
+    "shape_of",
+    "starting_weights",
+    "strong",
+    "task",
+    "teacher",
+    "teaches_itself",
+    "variation",
+    "weights_of",
+]

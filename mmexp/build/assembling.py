@@ -1,0 +1,97 @@
+"""Model and objectives with the weights that they start from, and what of them is trained."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmexp.build.making import ASSETS, Config, make
+from mmexp.build.parts import model, objectives
+from mmexp.build.restoring import adapter_of, weights_of
+from mmexp.build.teaching import check_teacher, self_taught_objectives, teaches_itself
+from mmexp.errors import RequestError, nearest
+from mmexp.model import Model
+from mmexp.needs import check_needs
+from mmexp.types import Supervision, TeacherShape
+from mmexp.weights import Loaded, load_parts, with_spaces
+
+
+@dataclass
+class Assembled:
+    """A model with objectives and adapter, and what weights it started from."""
+
+    model: Model
+    objectives: dict[str, nn.Module]
+    loaded: Loaded | None
+
+
+def assemble(config: Config, modalities: list[str], supervision: Supervision, taught: TeacherShape) -> Assembled:
+    """Build model and objectives, load weights, apply the adapter. Fresh weights depend on the seed alone."""
+    torch.manual_seed(config["seed"])
+    built = model(config, modalities)
+    check_needs(config, built, supervision)
+    shape = built.shape(len(supervision.classes), taught, supervision)
+    check_teacher(config, shape)
+    heads = self_taught_objectives(config, built, shape) if teaches_itself(config) else objectives(config, shape)
+    adapter = make(adapter_of(config))
+    # Adapters of tasks in sequence are for what the first of these trains, fresh or not.
+    of_tasks = adapter_of(config) is not config["adapter"]
+    needs_weights = adapter.needs_weights and not of_tasks
+    start = starting_weights(config, needs_weights)
+    loaded = None
+    if start is not None:
+        whole = nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)})
+        spaces = {name: config["objective"][name]["space"] for name, head in heads.items() if hasattr(head, "space")}
+        weights = with_spaces(whole.state_dict(), weights_of(start), spaces)
+        loaded = load_parts(whole, weights, str(start))
+        _keep_spaces(heads, spaces, loaded, set(weights))
+    pretrained = {f"encoders.{name}" for name, e in built.encoders.items() if getattr(e, "pretrained", False)}
+    known = pretrained | set(loaded.parts if loaded else ())
+    fresh = {name for name in ("fusion", *(f"encoders.{n}" for n in built.encoders)) if name not in known}
+    if needs_weights and any(part != "fusion" for part in fresh):
+        raise RequestError(_no_base(config, fresh, loaded))
+    adapter.apply(built, set() if of_tasks else fresh)
+    if not config["train"] and not known:
+        raise RequestError("train=false measures what was loaded, and nothing was. Set init_from=RUN_DIRECTORY.")
+    if config["train"] and not any(p.requires_grad for part in (built, *heads.values()) for p in part.parameters()):
+        raise RequestError(
+            "nothing is left to train: all is frozen. Choose adapter=lora or adapter=full, or train=false."
+        )
+    return Assembled(built, heads, loaded)
+
+
+def _keep_spaces(
+    heads: Mapping[str, nn.Module], spaces: Mapping[str, str], loaded: Loaded, weights: Collection[str]
+) -> None:
+    """Freeze the common spaces that objectives took over. Raises RequestError where the weights have no such space."""
+    for name, source in spaces.items():
+        head: Any = heads[name]
+        part = f"objectives.{name}.space"
+        if part in loaded.parts:
+            head.space.requires_grad_(head.train_space)
+            continue
+        known = {key.split(".")[1] for key in weights if key.startswith("objectives.") and key.endswith(".log_scale")}
+        raise RequestError(
+            f"objective.{name}.space={source}: the loaded weights have no such common space ({loaded.fresh[part]})."
+            f"{nearest(source, known)}"
+        )
+
+
+def _no_base(config: Config, fresh: set[str], loaded: Loaded | None) -> str:
+    part = next(part for part in sorted(fresh) if part != "fusion")
+    why = f" ({loaded.fresh[part]})" if loaded and part in loaded.fresh else ""
+    return (
+        f"this adapter needs trained weights, and {part} has none{why}. Set init_from=RUN_DIRECTORY, choose pretrained "
+        "weights for it, or adapter=full to train from scratch."
+    )
+
+
+def starting_weights(config: Config, needed: bool) -> Path | None:
+    """Return where weights come from: `init_from`, or the encoder bundle's own base where the adapter needs some."""
+    if config["init_from"]:
+        return Path(config["init_from"])
+    base = config["encoder"].get("base")
+    return ASSETS / "base" / base if needed and base else None

@@ -1,0 +1,66 @@
+"""Data, encoders, model and objectives, each from its own part of the configuration."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+
+from torch import nn
+
+from mmexp.build.making import Config, make
+from mmexp.data.few_labels import few_shots
+from mmexp.data.loading import Loading
+from mmexp.data.variation import Redrawn, Variation
+from mmexp.errors import RequestError
+from mmexp.model import Model
+from mmexp.types import DataSource, ModelShape
+
+
+def loading(config: Config) -> Loading:
+    """Return how rows become batches, from the keys that all choices of `data` share."""
+    return Loading(**{f.name: config["data"][f.name] for f in fields(Loading) if f.name in config["data"]})
+
+
+def data_source(config: Config) -> DataSource:
+    """Return the splits. Raises RequestError for paths, columns and rows that are wrong."""
+    source = make(config["data"], without=tuple(f.name for f in fields(Loading)))
+    shots = config["data"].get("shots")
+    return few_shots(source, shots, config["seed"]) if shots else source
+
+
+def variation(config: Config) -> Variation:
+    """Return how training samples change from epoch to epoch."""
+    return _redrawn(config, config["augmentation"])
+
+
+def _redrawn(config: Config, nodes: Config, view: str = "") -> Variation:
+    redrawn: Redrawn = make(config["variation"])
+    return redrawn.variation(config["seed"], [make(node) for node in nodes.values()], view)
+
+
+def strong(config: Config) -> Variation | None:
+    """Return how the strong view of training samples changes, None where no objective asks for one."""
+    nodes = config.get("strong")
+    return _redrawn(config, nodes, "strong ") if nodes else None
+
+
+def model(config: Config, modalities: list[str]) -> Model:
+    """Return encoders of the given modalities and their fusion, with the weights that their own construction gives."""
+    towers = {name: node for name, node in config["encoder"].items() if isinstance(node, Mapping)}
+    chosen = [name for name in towers if name in modalities]
+    if not chosen:
+        raise RequestError(
+            f"the data holds {', '.join(modalities)} and the encoders are for {', '.join(towers)}: nothing to learn from. "
+            "See data.columns."
+        )
+    encoders = {name: make(towers[name]) for name in chosen}
+    return Model(encoders, make(config["fusion"], {name: encoder.dim for name, encoder in encoders.items()}))
+
+
+def objectives(config: Config, shape: ModelShape) -> dict[str, nn.Module]:
+    """Return the objectives by name, with heads of the model's sizes. A wrong request names the objective."""
+    built = {}
+    for name, node in config["objective"].items():
+        try:
+            built[name] = make(node, shape, without=("weight",))
+        except RequestError as error:
+            raise RequestError(f"objective '{name}': {error}") from error
+    return built

@@ -1,0 +1,107 @@
+"""Models and heads of finished runs and of weights files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmexp.build.making import Config, make
+from mmexp.build.parts import model, objectives
+from mmexp.errors import RequestError
+from mmexp.model import Model
+from mmexp.runs.parents import checkpoints
+from mmexp.signatures import signature
+from mmexp.types import TeacherShape
+from mmexp.weights import read_weights
+
+
+def run_config(directory: Path) -> Config:
+    """Return the configuration that a run directory repeats."""
+    from omegaconf import OmegaConf
+
+    file = directory / "config.yaml"
+    if not file.is_file():
+        raise RequestError(f"'{directory}' is not a run directory: it has no config.yaml.")
+    return OmegaConf.to_container(OmegaConf.load(file))  # type: ignore[return-value]
+
+
+def config_beside(file: Path) -> Config:
+    """Return the configuration of a weights file: FILE.yaml beside it, or that of the run whose checkpoint it is."""
+    from omegaconf import OmegaConf
+
+    beside = file.with_suffix(".yaml")
+    found = next((path for path in (beside, file.parent.parent / "config.yaml") if path.is_file()), None)
+    if found is None:
+        raise RequestError(
+            f"'{file}' does not say what model it is of: there is no {beside.name} beside it. Name a run directory, or put "
+            "the run's config.yaml there under that name."
+        )
+    return OmegaConf.to_container(OmegaConf.load(found))  # type: ignore[return-value]
+
+
+def best_checkpoint(directory: Path) -> Path:
+    """Return the run's best checkpoint, else its last. Raises RequestError where there is none."""
+    found = checkpoints(directory)
+    existing = [path for path in found if path.is_file()]
+    if not existing:
+        raise RequestError(f"'{directory}' has no checkpoint yet (looked for {found[0].name} and {found[1].name}).")
+    return existing[0]
+
+
+def restore(path: Path) -> tuple[Model, dict[str, nn.Module]]:
+    """Return model and objectives of a run, or of a weights file, with their weights; what an adapter added is merged."""
+    if path.is_dir():
+        config, weights = run_config(path), read_weights(best_checkpoint(path))
+    else:
+        weights, config = read_weights(path), config_beside(path)
+    modalities = sorted({name.split(".")[2] for name in weights if name.startswith("model.encoders.")})
+    built = model(config, modalities)
+    adapter = make(adapter_of(config))
+    if any(".lora_" in name for name in weights):
+        adapter.apply(built, set(_unadapted(weights)))
+    heads = objectives(config, built.shape(_classes(config, weights), _taught_widths(config, weights)))
+    nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)}).load_state_dict(weights)
+    adapter.merge(built)
+    return built, heads
+
+
+def _classes(config: Config, weights: Mapping[str, torch.Tensor]) -> int:
+    """Return how many classes the heads of a run tell apart."""
+    needs = {name: set(signature(node["_target_"]).needs) for name, node in config["objective"].items()}
+    several = [name for name, wanted in needs.items() if wanted & {"labels", "targets"}]
+    heads = [f"objectives.{name}.{key}" for name in several for key in ("head.weight", "context")]
+    return max((len(weights[head]) for head in heads if head in weights), default=0)
+
+
+def _taught_widths(config: Config, weights: Mapping[str, torch.Tensor]) -> TeacherShape:
+    """Return the widths of what a run's teacher said, as far as heads have them: that of the last weight of each."""
+    widths = {}
+    for name, node in config["objective"].items():
+        kind, heads = signature(node["_target_"]).constants.get("sized_by_teacher", ("", ""))
+        start = f"objectives.{name}.{heads}."
+        for key in (key for key in weights if heads and key.startswith(start) and key.endswith(".weight")):
+            widths[f"{kind}/{key.removeprefix(start).partition('.')[0]}"] = len(weights[key])
+    return TeacherShape(widths)
+
+
+def _unadapted(weights: Mapping[str, Any]) -> set[str]:
+    """Return the parts without low-rank layers: they were trained in full."""
+    from mmexp.weights import part_of
+
+    every = {part_of(name) for name in weights if name.startswith("model.")}
+    return every - {part_of(name) for name in weights if ".lora_" in name}
+
+
+def adapter_of(config: Config) -> Config:
+    """Return the node of the adapter: that of the method against forgetting, where it has one."""
+    return (config.get("continual") or {}).get("adapter") or config["adapter"]
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    """Return a weights file's tensors, or those of a run directory with its adapter merged into the weights."""
+    if not path.is_dir():
+        return read_weights(path)
+    built, heads = restore(path)
+    return dict(nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)}).state_dict())

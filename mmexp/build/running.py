@@ -1,0 +1,116 @@
+"""What a run is made of beside its model: balance, texts of classes, what is kept of frozen parts, the task."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from mmexp.build.assembling import Assembled
+from mmexp.build.making import Config, factory, make
+from mmexp.build.teaching import says, teaches_itself
+from mmexp.caching.settings import CacheSettings
+from mmexp.data.loading import PreparedSamples
+from mmexp.errors import RequestError
+from mmexp.frozen import Keeping, frozen_parts
+from mmexp.needs import kinds_asked, looked_at
+from mmexp.signatures import signature
+from mmexp.tasks.balancing import count_losses
+from mmexp.tasks.base import Task
+from mmexp.tasks.distill import retold
+from mmexp.tasks.views import StepViews
+from mmexp.teacher import Teacher
+from mmexp.training.cost import in_precision
+from mmexp.types import Batch, DataSource, Said, Supervision
+
+Samplings = Mapping[str, PreparedSamples]
+
+
+def keeping(
+    config: Config, task: Task, taught_by: Teacher | None, sets: Samplings, source: DataSource, how: str
+) -> Keeping | None:
+    """Return what keeps the outputs of frozen parts for the `sets` of samples, None where nothing is frozen or kept.
+
+    `how` is the precision of the run.
+    """
+    settings: CacheSettings = make(config["cache"])
+    tokens, inputs = looked_at(config)
+    parts = frozen_parts(task.model, taught_by, tokens)
+    # What tasks in sequence freeze, they free again.
+    if not (settings.enabled and parts) or config.get("continual"):
+        return None
+    return Keeping(
+        settings=settings,
+        parts=parts,
+        sets=sets,
+        source=source,
+        precision=partial(in_precision, task, how),
+        precision_name=how,
+        augmentations=repr(config["augmentation"]),
+        batch_size=config["data"]["batch_size"],
+        inputs=inputs,
+    )
+
+
+def balance(config: Config, assembled: Assembled, samples: Any, teaching: Teacher | None) -> nn.Module:
+    """Return how the losses share the model. One with a state for each loss has them counted on a row of `samples`."""
+    node = config["balance"]
+    accepts = signature(node["_target_"])
+    compares = "shared" in accepts.needs or node.get("cosines_every")
+    if compares and not any(parameter.requires_grad for parameter in assembled.model.parameters()):
+        raise RequestError(
+            "balance: this one compares gradients on the shared model, and none of it is trained. Choose balance=fixed."
+        )
+    if "count" not in accepts.parameters:
+        return make(node)
+
+    def heard(batch: Batch) -> Said:
+        assert teaching
+        return retold(teaching(batch.get("teacher", batch)), teaching, assembled.model)
+
+    # The row twice: for a batch norm in training one is not enough.
+    batch = samples.__getitems__([(0, 0)] * 2)
+    views = StepViews(assembled.model, batch, config["seed"], 0, lambda tensor: tensor, heard)
+    return make(node, count_losses(assembled.objectives, views))
+
+
+def class_texts(config: Config, assembled: Assembled, supervision: Supervision) -> list[list[str]]:
+    """Return some texts of each class, by which evaluations classify zero-shot; none where the run asks for none."""
+    if not config["prompts"]:
+        return []
+    if "labels" not in supervision.kinds:
+        raise RequestError("prompts: the data has no classes to be told by words. Set data.columns.label=COLUMN.")
+    if "text" not in assembled.model.encoders or len(assembled.model.encoders) < 2:
+        raise RequestError("prompts: classes are found by words, which needs texts beside pictures or sounds.")
+    if not any(hasattr(head, "embed") for head in assembled.objectives.values()):
+        raise RequestError("prompts: no objective has a common space. Add one such as objective=contrastive.")
+    return make(config["prompts"]).texts(supervision.classes)
+
+
+def task(config: Config, assembled: Assembled, sharing: nn.Module, total_steps: int, teaching: Teacher | None) -> Task:
+    """Return the LightningModule."""
+    more: dict[str, Any] = {"teacher": teaching} if teaching else {}
+    if config.get("continual"):
+        more["continual"] = make(config["continual"])
+    return make(
+        config["task"],
+        assembled.model,
+        assembled.objectives,
+        {name: node["weight"] for name, node in config["objective"].items()},
+        sharing,
+        factory(config["optimizer"]),
+        factory(config["schedule"]),
+        seed=config["seed"],
+        total_steps=total_steps,
+        log_every_steps=min(config["log_every_steps"], total_steps),
+        **more,
+    )
+
+
+def own_teacher(config: Config, assembled: Assembled) -> Teacher | None:
+    """Return a copy of the run's own model and heads, which will follow them; None for a task that does not ask it."""
+    if not teaches_itself(config):
+        return None
+    teaching = {name: head for name, head in assembled.objectives.items() if not kinds_asked(config, name)}
+    return deepcopy(Teacher(assembled.model, teaching, says(config)))
