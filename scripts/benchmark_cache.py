@@ -19,7 +19,7 @@ from statistics import median
 
 from mmexp.cli import main as mmexp
 
-VIEWS = ("variation.views=2", "variation.seed=0")
+VIEWS = ("augmentation=none", "variation.views=1", "variation.seed=0")
 STUDENT = (
     "encoder=vit",
     "fusion=none",
