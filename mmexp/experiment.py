@@ -133,7 +133,10 @@ def keep(experiment: Experiment) -> dict[str, Any]:
     """Compute what frozen parts say of samples that come back, where it is not there yet; return the facts of `run.json`."""
     if not experiment.keeping:
         return {}
-    began = time.perf_counter()
+    began, missing = time.perf_counter(), experiment.keeping.missing()
+    if missing and experiment.trainer.is_global_zero:
+        parts = dict.fromkeys(part.name for part, *_ in missing)
+        print(f"frozen: {', '.join(parts)}, asked once and kept in {experiment.keeping.settings.directory}")
     entries = experiment.keeping.keep()
     facts = {"entries": [entry.key for entry in entries], "bytes": sum(entry.size for entry in entries)}
     return {"cache": {**facts, "seconds": round(time.perf_counter() - began, 2)}}

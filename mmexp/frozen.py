@@ -71,6 +71,8 @@ class KeptOutputs:
 
     def __init__(self, entries: Mapping[int, Entry]):
         self.entries = entries
+        for entry in entries.values():
+            entry.read([0])  # opened now: another run may make room for its own later
 
     def __call__(self, places: Sequence[Place]) -> dict[str, Tensor]:
         """Return the part's named tensors (B, ...); the rows of a batch are read in the same epoch."""

@@ -125,6 +125,19 @@ def test_two_processes_do_as_one(tmp_path, objective):
         assert abs(two[name] - value) < 1e-3, name
 
 
+def test_two_processes_share_what_a_teacher_said(tmp_path):
+    train(tmp_path, "budget.steps=4", "fusion=none", "objective=contrastive", "hydra.run.dir=base")
+    taught = ("task=distill", "teacher=base", "objective=distill", "fusion=none", "variation.views=1", "budget.steps=4")
+    train(tmp_path, *taught, "hydra.run.dir=one")
+    ddp = ("hardware=ddp", "hardware.accelerator=cpu", "hardware.devices=2", "cache.directory=other")
+    train(tmp_path, *taught, *ddp, "hydra.run.dir=two")
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    for name, value in one.items():
+        assert abs(two[name] - value) < 1e-3, name
+    kept = json.loads((tmp_path / "two" / "run.json").read_text())["cache"]["entries"]
+    assert sorted(path.name for path in (tmp_path / "other").glob("[!.]*")) == sorted(kept)
+
+
 def test_captions_are_measured_and_shown(tmp_path):
     common = ("fusion=none", "objective=[caption,prefix_lm]", "objective.caption.validation_rows=3")
     train(tmp_path, *common, "budget.epochs=30", "optimizer.lr=0.01", "hydra.run.dir=run")

@@ -22,7 +22,7 @@ class CacheSettings:
     @property
     def store(self) -> Store:
         """Return the folder of artefacts."""
-        return Store(Path(self.directory).expanduser(), self.max_bytes)
+        return Store(Path(self.directory).expanduser().absolute(), self.max_bytes)
 
     @property
     def torch_dtype(self) -> torch.dtype:
