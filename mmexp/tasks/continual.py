@@ -11,7 +11,7 @@ from mmexp.continual.plain import Plain
 from mmexp.curriculum import Curriculum, current
 from mmexp.model import Model
 from mmexp.tasks.base import Task
-from mmexp.tasks.views import StepViews
+from mmexp.tasks.views import StepViews, looks_at
 from mmexp.types import Batch, Views
 
 
@@ -30,7 +30,7 @@ class Learner(nn.Module):
         vectors = embedding.embed(views.encoded()) if embedding else {}
         heads = {name: o for name, o in self.objectives.items() if hasattr(o, "classify")}
         return {f"vector/{name}": vector for name, vector in vectors.items()} | {
-            f"logits/{name}": head.classify(views.source(head.source)) for name, head in heads.items()
+            f"logits/{name}": head.classify(looks_at(head, views)) for name, head in heads.items()
         }
 
     def again(self, batch: Batch) -> StepViews:
