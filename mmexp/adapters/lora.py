@@ -1,6 +1,7 @@
 """LoRA (arXiv:2106.09685) by peft: frozen weights, each with a trained low-rank update beside it."""
 
 import re
+from typing import Any
 
 from torch import nn
 
@@ -54,6 +55,7 @@ class Lora:
             init_lora_weights="gaussian",
         )
         inject_adapter_in_model(config, part)
+        _dilate(part)
 
     def merge(self, model: nn.Module) -> None:
         """Fold every update into its weight, so that the model has the names and the speed it had before."""
@@ -63,3 +65,15 @@ class Lora:
         for name, layer in layers:
             layer.merge()
             model.set_submodule(name, layer.get_base_layer())
+
+
+def _dilate(part: nn.Module) -> None:
+    """Let the first half of each update look where its convolution looks: peft leaves the dilation out."""
+    from peft.tuners.lora import LoraLayer
+
+    for layer in part.modules():
+        base: Any = layer.get_base_layer() if isinstance(layer, LoraLayer) else None
+        if isinstance(base, nn.Conv2d):
+            downs: Any = layer.lora_A
+            for down in downs.values():
+                down.dilation = base.dilation

@@ -9,7 +9,9 @@ from stand_ins import TinyImage, TinyText, batch_of, views_of
 from mmexp.adapters.frozen import Frozen
 from mmexp.adapters.full import Full
 from mmexp.adapters.lora import Lora
+from mmexp.encoders.timm_image import TimmImage
 from mmexp.errors import RequestError
+from mmexp.fusion.none import NoFusion
 from mmexp.fusion.xattn import CrossAttentionFusion
 from mmexp.model import Model
 from mmexp.objectives.contrastive import Contrastive
@@ -81,3 +83,24 @@ def test_merging_changes_no_output_and_restores_the_names():
 def test_targets_that_match_nothing_are_refused():
     with pytest.raises(RequestError, match=r"'qkvv' matches no layer of encoders\.image\. Its layers are: patch, mix"):
         Lora(targets="qkvv").apply(make(), set())
+
+
+def test_lora_follows_a_dilated_convolution():
+    torch.manual_seed(0)
+    encoder = TimmImage("resnet10t", image_size=32, options={"channels": [8, 8, 8, 8], "output_stride": 8})
+    model = Model({"image": encoder}, NoFusion({})).eval()
+    dilated = [m for m in encoder.modules() if isinstance(m, torch.nn.Conv2d) and m.dilation != (1, 1)]
+    assert dilated, "else this would test nothing"
+    batch = {"image": {"pixels": torch.rand(2, 3, 32, 32)}}
+    before = model.encode(batch)["image"].pooled
+    adapter = Lora(rank=2)
+    adapter.apply(model, set())
+    assert torch.allclose(model.encode(batch)["image"].pooled, before, atol=1e-6)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.1)
+    adapted = model.encode(batch)["image"].pooled
+    assert not torch.allclose(adapted, before, atol=1e-3)
+    adapter.merge(model)
+    assert torch.allclose(model.encode(batch)["image"].pooled, adapted, atol=1e-4)
