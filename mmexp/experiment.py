@@ -85,7 +85,8 @@ def prepare(request: Request) -> Experiment:
     teachers: Any = frozen.model.encoders if frozen else None
     teacher = frozen or build.own_teacher(config, assembled)
     reading = loading.of(source.splits["train"])
-    train = train_loader(source.splits["train"], encoders, reading, variation, teachers, build.strong(config))
+    strong, seed = build.strong(config), config["seed"]
+    train = train_loader(source.splits["train"], encoders, reading, variation, teachers, strong, seed)
     budget: Any = build.make(config["budget"])
     steps = budget.total_steps(reading.batch_size, len(source.splits["train"]), 1.0)
     balance = build.balance(config, assembled, train.dataset, teacher)

@@ -114,14 +114,21 @@ class Keeping:
 
     def key(self, part: FrozenPart, split: str, view: int) -> tuple[str, dict[str, Any]]:
         """Return the name of an artefact, and what it depends on."""
+        place = (part.name, split, view)
+        if place not in self._keys:
+            about = self._depends(part, split, view)
+            self._keys[place] = fingerprint.digest(sorted(about.items())), about
+        return self._keys[place]
+
+    def _depends(self, part: FrozenPart, split: str, view: int) -> dict[str, Any]:
         samples = self.sets[split]
         varied = samples.variation if view != AS_IT_IS else None
         seed = varied.seed if varied else None
         rows = torch.linspace(0, len(samples) - 1, min(PROBED, len(samples))).long().tolist()
-        about = {
+        return {
             **self._about(part),
             "data": self.source.fingerprint,
-            "files": getattr(samples.samples, "stamp", str)(),
+            "files": self._stamp(split),
             "split": split,
             "rows": len(samples),
             "inputs": fingerprint.of_prepared(part.inputs(samples, [(row, view) for row in rows])),
@@ -131,7 +138,12 @@ class Keeping:
             "dtype": self.settings.dtype,
             "code": fingerprint.of_code(),
         }
-        return fingerprint.digest(sorted(about.items())), about
+
+    def _stamp(self, split: str) -> str:
+        """Return the digest of the files that a split's rows name, which takes a look at each."""
+        if split not in self._stamps:
+            self._stamps[split] = getattr(self.sets[split].samples, "stamp", str)()
+        return self._stamps[split]
 
     def _about(self, part: FrozenPart) -> dict[str, Any]:
         if part.name not in self._abouts:
@@ -139,6 +151,8 @@ class Keeping:
         return self._abouts[part.name]
 
     _abouts: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
+    _keys: dict[tuple[str, str, int], tuple[str, dict[str, Any]]] = field(default_factory=dict, init=False)
+    _stamps: dict[str, str] = field(default_factory=dict, init=False)
     _widths: dict[str, float] = field(default_factory=dict, init=False)
 
     @torch.no_grad()

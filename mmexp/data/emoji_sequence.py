@@ -4,8 +4,9 @@ from typing import Literal
 
 import numpy as np
 
+from mmexp.data.chosen import ChosenSamples
 from mmexp.data.emoji import emoji
-from mmexp.data.sequence import Part, in_sequence
+from mmexp.data.sequence import in_sequence
 from mmexp.errors import RequestError, nearest
 from mmexp.types import DataSource
 
@@ -34,7 +35,7 @@ def emoji_sequence(
     source, grouped = emoji(locale, styles, label), emoji(locale, styles, "group")
     number = {name.split()[0]: place for place, name in enumerate(grouped.classes)}
     train, test = (
-        {n: Part(source.splits[s], np.flatnonzero(grouped.splits[s].labels == number[n])) for n in chosen}
+        {n: ChosenSamples(source.splits[s], np.flatnonzero(grouped.splits[s].labels == number[n])) for n in chosen}
         for s in ("train", "test_cross_style")
     )
     for name in chosen:

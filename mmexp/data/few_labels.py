@@ -1,14 +1,13 @@
 """Few labels: what semi-supervision starts from. Few shots: what transfer is measured by."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
+from mmexp.data.chosen import ChosenSamples
 from mmexp.draws import RowDraws
 from mmexp.errors import RequestError
-from mmexp.types import DataSource, Samples
+from mmexp.types import DataSource
 
 
 def keep_labels(labels: np.ndarray, per_class: int | None) -> np.ndarray:
@@ -45,25 +44,3 @@ def drawn_rows(labels: np.ndarray, per_class: int, seed: int, name: str) -> np.n
     order = RowDraws(seed, 0, range(len(labels)))(name, 1)[:, 0].argsort(kind="stable")
     rows = [order[labels[order] == label][:per_class] for label in np.unique(labels[labels >= 0])]
     return np.sort(np.concatenate(rows))
-
-
-class ChosenSamples:
-    """Some rows of any `samples`."""
-
-    def __init__(self, samples: Samples, rows: Sequence[int] | np.ndarray):
-        self.samples, self.rows = samples, np.asarray(rows)
-        self.concepts, self.labels = samples.concepts[self.rows], samples.labels[self.rows]
-        known = {name: getattr(samples, name, None) for name in ("targets", "number")}
-        chosen = {name: None if values is None else values[self.rows] for name, values in known.items()}
-        self.targets, self.number = chosen["targets"], chosen["number"]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def read(self, row: int, modality: str, rng: np.random.Generator | None = None) -> Any:
-        """Return the raw value of a chosen row."""
-        return self.samples.read(int(self.rows[row]), modality, rng)
-
-    def where(self, row: int) -> str:
-        """Return file and row of a chosen row."""
-        return self.samples.where(int(self.rows[row]))

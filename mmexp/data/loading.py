@@ -183,14 +183,18 @@ def train_loader(
     variation: Variation,
     teachers: Encoders | None = None,
     strong: Variation | None = None,
+    seed: int | None = None,
 ) -> DataLoader[Batch]:
-    """Return shuffled batches of `loading.batch_size` rows. Raises RequestError where there are fewer rows than that."""
+    """Return batches of `loading.batch_size` rows, shuffled by `seed`, None by that of the variation.
+
+    Raises RequestError where there are fewer rows than that.
+    """
     if len(samples) < loading.batch_size:
         raise RequestError(
             f"data.batch_size={loading.batch_size} is more than the {len(samples)} rows of the train split. "
             f"Set data.batch_size={len(samples)} or less."
         )
-    order = TrainOrder(len(samples), loading.batch_size, variation.seed)
+    order = TrainOrder(len(samples), loading.batch_size, variation.seed if seed is None else seed)
     return _loader(PreparedSamples(samples, encoders, loading, variation, teachers, strong), order, loading)
 
 

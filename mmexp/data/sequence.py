@@ -9,25 +9,6 @@ import numpy as np
 from mmexp.types import DataSource, Samples
 
 
-class Part:
-    """Some `rows` of other samples."""
-
-    def __init__(self, samples: Samples, rows: np.ndarray):
-        self.samples, self.rows = samples, rows
-        self.concepts, self.labels = samples.concepts[rows], samples.labels[rows]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def read(self, row: int, modality: str, rng: np.random.Generator | None = None) -> Any:
-        """Return the row's value."""
-        return self.samples.read(int(self.rows[row]), modality, rng)
-
-    def where(self, row: int) -> str:
-        """Return file and row."""
-        return self.samples.where(int(self.rows[row]))
-
-
 class Joined:
     """The rows of several samples, one after the other."""
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmexp.curriculum import Curriculum, current
 from mmexp.model import Model
-from mmexp.types import Batch, Encoded, Prepared, Said
+from mmexp.types import Batch, Encoded, Prepared, Said, Views
 
 
 class StepViews:
@@ -86,6 +86,6 @@ class StepViews:
         return current(value, self.progress)
 
 
-def looks_at(objective: Any, views: StepViews) -> Any:
+def looks_at(objective: Any, views: Views) -> Any:
     """Return what a head answers of: the encoding of its `source`, or the whole step where it encodes something itself."""
     return views if getattr(objective, "sees_step", False) else views.source(objective.source)

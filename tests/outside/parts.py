@@ -5,7 +5,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from mmexp.data.sequence import Part, in_sequence
+from mmexp.data.chosen import ChosenSamples
+from mmexp.data.sequence import in_sequence
 from mmexp.types import DataSource, Encoded
 
 COLOURS = {
@@ -60,8 +61,8 @@ def squares_sequence() -> DataSource:
     """Two tasks: the first four colours, then the other four."""
     whole, shifted, rows = Squares(4, 0), Squares(2, 20), np.arange(32)
     return in_sequence(
-        {"first": Part(whole, rows[:16]), "second": Part(whole, rows[16:])},
-        {"first": Part(shifted, rows[:8]), "second": Part(shifted, rows[8:16])},
+        {"first": ChosenSamples(whole, rows[:16]), "second": ChosenSamples(whole, rows[16:])},
+        {"first": ChosenSamples(shifted, rows[:8]), "second": ChosenSamples(shifted, rows[8:16])},
         ("image", "text"),
         ("even", "odd"),
         "squares",
