@@ -81,10 +81,10 @@ def test_resume_is_exact(tmp_path):
 def test_a_balance_stays_with_its_run(tmp_path):
     train(tmp_path, "balance=gradnorm", "budget.steps=2", "hydra.run.dir=base", "name=base")
     done = train(tmp_path, "init_from=base", "budget.steps=1", "evaluate=true", "hydra.run.dir=next")
-    start = next(line for line in done.stdout.splitlines() if line.startswith("start:"))
-    assert "objectives.matching" in start
-    assert "fresh" not in start
-    assert "balance" not in start
+    loaded = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("  loaded")]
+    assert "objectives.matching" in loaded
+    assert not any("balance" in part for part in loaded)
+    assert "  fresh" not in done.stdout
     frozen = train(tmp_path, "init_from=base", "adapter=frozen", "balance=pcgrad", "budget.steps=1", expect=2)
     assert "compares gradients on the shared model, and none of it is trained" in frozen.stderr
 
