@@ -5,8 +5,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from math import ceil
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -15,10 +14,12 @@ from torch.utils.data import DataLoader
 
 from mmexp import build
 from mmexp.data.loading import evaluation_loader, train_loader
+from mmexp.data.orders import TrainOrder
 from mmexp.data.supervision import supervision_of
 from mmexp.errors import RequestError
 from mmexp.facts import facts, measured, opening
 from mmexp.request import Experiment, Request
+from mmexp.resuming import resumed, steps_before
 from mmexp.runs.record import RunRecord, write_metrics
 from mmexp.sequence import arrange, measures
 from mmexp.sequence import told as sequence_of
@@ -109,10 +110,15 @@ def prepare(request: Request) -> Experiment:
     if isinstance(task, ContinualTask):
         metric = monitored(task)[0].removeprefix("val/")
         train = arrange(task, source, train.dataset, reading, metric, hardware.processes())
+        epoch_steps = len(train)
+    else:
+        order: Any = train.batch_sampler
+        order.steps, epoch_steps = steps, order.steps_per_epoch
+    task.steps_per_epoch = epoch_steps
     stopwatch = Stopwatch(reading.batch_size)
-    trainer = make_trainer(request, arguments, task, stopwatch, len(train), budget.seconds)
+    trainer = make_trainer(request, arguments, task, stopwatch, epoch_steps, budget.seconds)
     if keeping:
-        keeping.epochs, keeping.device = ceil(steps / len(train)), trainer.strategy.root_device
+        keeping.epochs, keeping.device = ceil(steps / epoch_steps), trainer.strategy.root_device
     return Experiment(
         task=task,
         trainer=trainer,
@@ -157,7 +163,9 @@ def train_and_evaluate(experiment: Experiment, request: Request) -> dict[str, fl
     if isinstance(task, ContinualTask):
         return metrics | in_sequence(task, experiment, request)
     task.splits = ["val"] if "val" in evaluations else []
-    trainer.fit(task, experiment.train, evaluations.get("val"), ckpt_path=resumed(request), weights_only=True)
+    start, order = resumed(request), cast(TrainOrder, experiment.train.batch_sampler)
+    order.start = steps_before(start)
+    trainer.fit(task, experiment.train, evaluations.get("val"), ckpt_path=start, weights_only=True)
     if request.config["evaluate"]:
         best = request.directory / "checkpoints" / "best.ckpt"
         if best.is_file():
@@ -174,8 +182,7 @@ def in_sequence(task: ContinualTask, experiment: Experiment, request: Request) -
     task.splits = list(evaluations)
     loaders = list(evaluations.values()) or None
     start = resumed(request)
-    if start:
-        task.order.task = torch.load(start, weights_only=True, map_location="cpu")["global_step"] // task.steps_per_task
+    task.order.task = steps_before(start) // task.steps_per_task
     trainer.fit(task, experiment.train, loaders, ckpt_path=start, weights_only=True)
     return task.results | measures(task) if evaluations else {}
 
@@ -185,20 +192,6 @@ def evaluate(task: Task, trainer: L.Trainer, evaluations: Mapping[str, DataLoade
     task.splits, task.results = list(evaluations), {}
     trainer.test(task, list(evaluations.values()), verbose=False)
     return dict(task.results)
-
-
-def resumed(request: Request) -> Path | None:
-    """Return the checkpoint to go on from, None for a fresh start."""
-    asked = request.config["resume"]
-    if not asked:
-        return None
-    directory = request.directory if asked == "auto" else Path(asked)
-    last = directory / "checkpoints" / "last.ckpt"
-    if last.is_file():
-        return last
-    if asked == "auto":
-        return None
-    raise RequestError(f"resume={asked}: there is no {last}.")
 
 
 def show(experiment: Experiment, request: Request, metrics: dict[str, float]) -> None:

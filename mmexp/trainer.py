@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import Logger
 
 from mmexp import build
 from mmexp.request import Request
+from mmexp.resuming import resumed, rows_before, steps_before
 from mmexp.runs.table import falls
 from mmexp.tasks.base import Task
 from mmexp.tasks.continual import ContinualTask
@@ -69,7 +70,7 @@ def make_trainer(
             stopwatch,
             ProgressBar(stopwatch, task.total_steps),
             *stopping.callbacks(metric, mode),
-            *checkpointing.callbacks(directory, metric, mode),
+            *checkpointing.callbacks(directory, metric, mode, epoch_steps),
             SignalCheckpoint(directory),
         ],
         logger=make_loggers(request),
@@ -84,8 +85,14 @@ def make_trainer(
 
 def make_loggers(request: Request) -> list[Logger]:
     """Return the chosen loggers; the CSV history is always among them."""
+    config, start = dict(request.config), resumed(request)
     facts = RunFacts(
-        request.directory, str(request.config["name"]), request.sweep, request.choices, dict(request.config)
+        request.directory,
+        str(config["name"]),
+        request.sweep,
+        request.choices,
+        config,
+        before=rows_before(request.directory, steps_before(start)),
     )
     nodes = {"csv": {"_target_": "mmexp.training.loggers.csv"}, **(request.config["logger"] or {})}
     return [build.make(node, facts) for node in nodes.values()]

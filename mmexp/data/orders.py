@@ -1,7 +1,7 @@
 """The order in which rows are read: a function of seed and epoch; each process takes its share."""
 
 from collections.abc import Iterator, Sequence
-from itertools import count
+from itertools import count, islice
 
 import numpy as np
 import torch.distributed as dist
@@ -17,28 +17,32 @@ def _process() -> tuple[int, int]:
 
 
 class TrainOrder:
-    """Batches of places. The order is a function of seed and epoch; each process takes its share of every batch."""
+    """Batches of places, all `steps` of a run. The order is a function of seed and epoch; each process takes its share of
+    every batch.
 
-    def __init__(self, rows: int, batch_size: int, seed: int):
-        self.rows, self.batch_size, self.seed, self.epoch = rows, batch_size, seed, 0
+    To a trainer all of the run is one epoch: the steps that it counts are then those of the run, and one that is resumed
+    begins at `start`, in the middle of an epoch or not.
+    """
+
+    def __init__(self, rows: int, batch_size: int, seed: int, steps: int | None = None):
+        self.rows, self.batch_size, self.seed = rows, batch_size, seed
+        self.steps_per_epoch = rows // batch_size
+        self.steps, self.start = steps or self.steps_per_epoch, 0
 
     def __len__(self) -> int:
-        return self.rows // self.batch_size
-
-    @property
-    def sampler(self) -> "TrainOrder":
-        """Return itself: Lightning tells the epoch to the `sampler` of a batch sampler, never to the batch sampler."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning tells which epoch begins."""
-        self.epoch = epoch
+        return self.steps
 
     def __iter__(self) -> Iterator[list[Place]]:
         rank, world = _process()
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.rows)
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield [(int(row), self.epoch) for row in order[start + rank : start + self.batch_size : world]]
+        first, within = divmod(self.start, self.steps_per_epoch)
+        batches = (batch for epoch in count(first) for batch in self._epoch(epoch))
+        for rows, epoch in islice(batches, within, within + self.steps - self.start):
+            yield [(int(row), epoch) for row in rows[rank::world]]
+
+    def _epoch(self, epoch: int) -> Iterator[tuple[np.ndarray, int]]:
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.rows)
+        for start in range(0, self.steps_per_epoch * self.batch_size, self.batch_size):
+            yield order[start : start + self.batch_size], epoch
 
 
 class SequenceOrder:

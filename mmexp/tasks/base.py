@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from zlib import crc32
 
 import lightning as L
 import torch
@@ -24,7 +25,7 @@ class Task(L.LightningModule):
     """Trains `model` with `objectives`, each weighted, whose losses share it as `balance` says.
 
     `splits` names the evaluation sets in the order of their loaders; `samples` are the rows of each by its name. By
-    `class_texts`, some of each class, evaluations classify zero-shot.
+    `class_texts`, some of each class, evaluations classify zero-shot. `steps_per_epoch` is told in the history as `epoch`.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Task(L.LightningModule):
         self.balance: Any = balance
         self.optimizer_factory, self.schedule_factory = optimizer, schedule
         self.seed, self.total_steps, self.log_every_steps = seed, total_steps, log_every_steps
+        self.steps_per_epoch = 1
         self.splits: list[str] = []
         self.samples: Mapping[str, Samples] = {}
         self.class_texts: list[list[str]] = []
@@ -77,7 +79,7 @@ class Task(L.LightningModule):
         numbers = {f"loss_{term}": value.detach() for term, value in found.items()}
         return whole, {"loss": (whole.given * whole.losses).sum().detach(), **numbers, **seen}
 
-    def on_train_epoch_start(self) -> None:
+    def on_train_start(self) -> None:
         """Keep fully frozen parts as in evaluation, dropout and all, and let frozen batch norms rest: frozen is bit-equal."""
         for part in [*self.model.encoders.values(), self.model.fusion]:
             if not any(p.requires_grad for p in part.parameters()):
@@ -88,13 +90,16 @@ class Task(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one step; every `log_every_steps` steps its numbers are logged."""
+        # Dropout as a function of the step, so that a resumed run draws as one that was not interrupted.
+        torch.manual_seed(crc32(f"{self.seed} {self.global_step} {self.global_rank}".encode()))
         self.seen = self.views(batch, self.global_step, self.global_step / self.total_steps)
         losses, numbers = self.terms(self.seen)
         self.balanced = BalancedStep(self.balance, losses)
         if (self.global_step + 1) % self.log_every_steps == 0:
             numbers |= self.balanced.numbers(cosines=self._cosines_are_due())
             self._stop_if_not_finite(numbers)
-            self.log_dict({f"train/{name}": value for name, value in numbers.items()}, batch_size=len(batch["index"]))
+            numbers = {f"train/{name}": value for name, value in numbers.items()}
+            self.log_dict({**numbers, "epoch": self._epoch(self.global_step + 1)}, batch_size=len(batch["index"]))
         return self.balanced.loss
 
     def on_after_backward(self) -> None:
@@ -116,6 +121,9 @@ class Task(L.LightningModule):
         with buffers_kept(self):
             losses, _ = self.terms(self.views(views.batch, views.step, views.progress))
         return losses.values
+
+    def _epoch(self, steps: int) -> Tensor:
+        return torch.tensor(steps / self.steps_per_epoch)
 
     def _cosines_are_due(self) -> bool:
         every = getattr(self.balance, "cosines_every", None)
@@ -186,6 +194,8 @@ class Task(L.LightningModule):
             self.results |= numbers
             shown = {name: value for name, value in numbers.items() if not name.endswith(("_chance", "candidates"))}
             self.log_dict(shown, add_dataloader_idx=False, sync_dist=True)
+        # Lightning's own count takes the whole run for one.
+        self.log("epoch", self._epoch(self.global_step), sync_dist=True)
 
     def _class_vectors(self) -> Tensor:
         return class_vectors(self.model, self.first_with("embed").embed, self.class_texts).cpu()

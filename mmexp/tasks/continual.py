@@ -93,7 +93,7 @@ class ContinualTask(Task):
             self.order.task = now
             self.continual.begin(self.number, self.learner)
             self.trainer.strategy.setup_optimizers(self.trainer)
-        super().on_train_epoch_start()
+        super().on_train_start()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one step with what the method adds to it, logged as `loss_<name>`."""

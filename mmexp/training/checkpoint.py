@@ -1,19 +1,21 @@
 """Checkpoints and early stopping, as settings that become Lightning callbacks."""
 
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
 
+from mmexp.training.saving import Saving
 from mmexp.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True)
 class Checkpointing:
-    """`last.ckpt` and `best.ckpt` at every validation, and further ones by steps or seconds, of which `keep` stay."""
+    """`last.ckpt` at every epoch and validation, or by `every_steps` or `every_seconds`, of which `keep` stay beside it;
+    `best.ckpt` at validations.
+    """
 
     every_steps: PositiveInt | None = None
     every_seconds: PositiveFloat | None = None
@@ -21,31 +23,14 @@ class Checkpointing:
     monitor: str | None = None
     validate_every_epochs: PositiveInt = 5
 
-    def callbacks(self, directory: Path, monitor: str | None, mode: str) -> list[Callback]:
+    def callbacks(self, directory: Path, monitor: str | None, mode: str, epoch_steps: int) -> list[Callback]:
         """Return the callbacks that write below `directory`; `monitor` is what makes the best, None where nothing is."""
-        common: dict[str, Any] = {
-            "dirpath": directory,
-            "enable_version_counter": False,
-            "auto_insert_metric_name": False,
-        }
         found: list[Callback] = []
         if monitor:
-            found.append(ModelCheckpoint(**common, filename="best", monitor=monitor, mode=mode, save_top_k=1))
-        if self.every_steps or self.every_seconds:
-            found.append(
-                ModelCheckpoint(
-                    **common,
-                    filename="step-{step}",
-                    monitor="step",
-                    mode="max",
-                    save_top_k=self.keep,
-                    every_n_train_steps=self.every_steps,
-                    train_time_interval=timedelta(seconds=self.every_seconds) if self.every_seconds else None,
-                    # Else a checkpoint due at the last step of an epoch would wait for the next validation.
-                    save_on_train_epoch_end=True,
-                )
-            )
-        found.append(ModelCheckpoint(**common, filename="last", save_top_k=1, save_on_train_epoch_end=True))
+            best: Any = {"dirpath": directory, "enable_version_counter": False, "auto_insert_metric_name": False}
+            found.append(ModelCheckpoint(**best, filename="best", monitor=monitor, mode=mode, save_top_k=1))
+        asked = self.every_steps or self.every_seconds
+        found.append(Saving(directory, self.every_steps or epoch_steps, self.every_seconds, self.keep if asked else 0))
         return found
 
 

@@ -6,7 +6,9 @@ from types import FrameType
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Checkpoint
+
+from mmexp.training.saving import before_validation, save
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -19,7 +21,7 @@ class Interrupted(Exception):
         self.status = 128 + number
 
 
-class SignalCheckpoint(Callback):
+class SignalCheckpoint(Checkpoint):
     """Writes `last.ckpt` into `directory` when a signal came, and raises Interrupted."""
 
     def __init__(self, directory: Path):
@@ -38,9 +40,15 @@ class SignalCheckpoint(Callback):
         self._came = number
 
     def on_train_batch_end(self, trainer: L.Trainer, task: L.LightningModule, *_: Any) -> None:
-        """End where a step is whole."""
+        """End where a step is whole, and the validation that follows it."""
+        if self._came is not None and not before_validation(trainer):
+            save(trainer, self.directory / "last.ckpt")
+            raise Interrupted(self._came)
+
+    def on_validation_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """End after a validation, as after a step."""
         if self._came is not None:
-            trainer.save_checkpoint(self.directory / "last.ckpt")
+            save(trainer, self.directory / "last.ckpt")
             raise Interrupted(self._came)
 
     def on_train_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:

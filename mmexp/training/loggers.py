@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,18 +11,28 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a logger may tell of a run: where it is, its name, the sweep it belongs to, its choices and whole config."""
+    """What a logger may tell of a run: where it is, its name, the sweep it belongs to, its choices and whole config.
+
+    `before` are the rows of the history of a run that goes on, up to where it does.
+    """
 
     directory: Path
     name: str
     sweep: str | None
     choices: dict[str, str]
     config: dict[str, Any]
+    before: list[dict[str, str]] = field(default_factory=list)
 
 
 def csv(run: RunFacts) -> Logger:
     """`metrics.csv` in the run directory."""
-    return CSVLogger(run.directory, name="", version="", flush_logs_every_n_steps=1)
+    logger = CSVLogger(run.directory, name="", version="", flush_logs_every_n_steps=1)
+    if run.before:
+        # Lightning's own begins an empty file.
+        written: Any = logger.experiment
+        written.metrics = list(run.before)
+        logger.save()
+    return logger
 
 
 def tensorboard(run: RunFacts) -> Logger:

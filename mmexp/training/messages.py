@@ -9,6 +9,7 @@ _NOTHING_TO_DO = (
     "The '.*dataloader' does not have many workers",
     "The number of training batches .* is smaller than the logging interval",  # few shots: the log counts steps, not epochs
     "Checkpoint directory .* exists and is not empty",
+    "You're resuming from a checkpoint that ended before the epoch ended",  # the order of rows begins where it should
     r"Found \d+ module\(s\) in eval mode",  # those of a teacher that follows its student
 )
 

@@ -31,10 +31,10 @@ class Watching(L.LightningModule):
 
 
 def test_every_epoch_of_a_training_has_an_order_of_its_own(tmp_path):
-    task, order = Watching(), TrainOrder(ROWS, BATCH, seed=0)
+    task, order = Watching(), TrainOrder(ROWS, BATCH, seed=0, steps=EPOCHS * ROWS // BATCH)
     trainer = L.Trainer(
         accelerator="cpu",
-        max_steps=EPOCHS * len(order),
+        max_steps=len(order),
         logger=False,
         enable_progress_bar=False,
         enable_checkpointing=False,
@@ -48,3 +48,12 @@ def test_every_epoch_of_a_training_has_an_order_of_its_own(tmp_path):
     orders = [tuple(row for row, _ in places) for places in epochs]
     assert len(set(orders)) == EPOCHS
     assert all(sorted(rows) == list(range(ROWS)) for rows in orders)
+
+
+def test_an_order_begins_anywhere_with_what_would_have_come_there():
+    whole = list(TrainOrder(ROWS, BATCH, seed=0, steps=11))
+    for start in range(12):
+        order = TrainOrder(ROWS, BATCH, seed=0, steps=11)
+        order.start = start
+        assert list(order) == whole[start:]
+        assert len(order) == 11

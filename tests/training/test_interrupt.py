@@ -14,7 +14,6 @@ def test_a_run_that_ended_is_held_by_no_signal_handler(tmp_path):
     trainer = L.Trainer(
         max_steps=1,
         logger=False,
-        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         accelerator="cpu",

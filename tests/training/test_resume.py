@@ -1,0 +1,82 @@
+"""A run that goes on from any step ends as the one that was never interrupted."""
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmexp import cli
+from mmexp.tasks.base import Task
+
+OUTSIDE = str(Path(__file__).parents[1] / "outside" / "conf")
+# Eight steps an epoch, validations every seven: steps of all kinds.
+RUN = ("--config-dir", OUTSIDE, "encoder=tiny", "data=squares", "fusion=sum", "data.batch_size=4", "budget.steps=21")
+RUN += ("hardware.threads=1", "hardware.precision=32-true", "log_every_steps=3", "checkpoint.every_steps=2")
+
+
+def train(monkeypatch, *overrides: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["mmexp", "train", *RUN, *overrides])
+    monkeypatch.setenv("MMEXP_STAMP", "now")
+    assert cli.main() == 0
+
+
+def left_by(run: Path) -> tuple[dict, dict, list]:
+    """Return the last checkpoint, the final numbers and the history of a run."""
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    rows = [{k: v for k, v in row.items() if v} for row in csv.DictReader((run / "metrics.csv").open())]
+    return state, json.loads((run / "metrics.json").read_text()), rows
+
+
+def same(one, other) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def train_until(monkeypatch, step: int, *overrides: str) -> None:
+    """Train, and die in the middle of a step."""
+    taken = Task.training_step
+
+    def dying(task: Task, *arguments):
+        if task.global_step == step:
+            raise SystemExit(9)
+        return taken(task, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Task, "training_step", dying)
+        with pytest.raises(SystemExit):
+            train(monkeypatch, *overrides)
+
+
+@pytest.mark.parametrize(("workers", "steps"), [(0, (1, 7, 8, 9, 13, 20)), (2, (12,))])
+def test_a_run_goes_on_from_any_step(tmp_path, monkeypatch, workers, steps):
+    monkeypatch.chdir(tmp_path)
+    common = (f"data.num_workers={workers}", "checkpoint.validate_every_epochs=1", "hydra.run.dir=run")
+    train(monkeypatch, *common)
+    whole = left_by(Path("run").rename("whole"))
+    for step in steps:
+        train_until(monkeypatch, step, *common)
+        train(monkeypatch, *common, "resume=auto")
+        resumed = left_by(Path("run"))
+        for part in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
+            assert same(whole[0][part], resumed[0][part]), (step, part)
+        assert resumed[1] == whole[1], step
+        assert resumed[2] == whole[2], step
+        shutil.rmtree("run")
+
+
+def test_checkpoints_of_steps_stay_as_many_as_asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train(monkeypatch, "hydra.run.dir=run", "checkpoint.every_steps=4", "checkpoint.keep=2", "evaluate=false")
+    left = {path.name: path for path in Path("run/checkpoints").iterdir()}
+    assert set(left) == {"best.ckpt", "last.ckpt", "step-16.ckpt", "step-20.ckpt"}
+    steps = {name: torch.load(path, weights_only=True)["global_step"] for name, path in left.items()}
+    assert (steps["step-16.ckpt"], steps["step-20.ckpt"], steps["last.ckpt"]) == (16, 20, 21)
