@@ -182,7 +182,7 @@ def in_sequence(task: ContinualTask, experiment: Experiment, request: Request) -
     task.splits = list(evaluations)
     loaders = list(evaluations.values()) or None
     start = resumed(request)
-    task.order.task = steps_before(start) // task.steps_per_task
+    task.order.task, task.order.start = divmod(steps_before(start), task.steps_per_task)
     trainer.fit(task, experiment.train, loaders, ckpt_path=start, weights_only=True)
     return task.results | measures(task) if evaluations else {}
 

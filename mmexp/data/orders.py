@@ -47,7 +47,8 @@ class TrainOrder:
 
 class SequenceOrder:
     """Batches of one task after another: what a trainer takes for an epoch is a task here, of `steps` batches.
-    Which one is said by `task`: the epochs that a trainer counts go astray when it resumes.
+    Which one is said by `task`: the epochs that a trainer counts go astray when it resumes. The first one that is read begins
+    at its step `start`.
 
     `tasks` are the rows of each. They are read pass after pass in an order that is a function of (seed, task, pass). A row is
     read in the run's step, in place of an epoch: no two readings of it vary alike. From the second task on a `share` of each
@@ -58,7 +59,7 @@ class SequenceOrder:
         self, tasks: Sequence[np.ndarray], batch_size: int, seed: int, steps: int, kept: int = 0, share: float = 0.0
     ):
         self.tasks, self.batch_size, self.seed, self.steps = tasks, batch_size, seed, steps
-        self.kept, self.share, self.task = kept, share, 0
+        self.kept, self.share, self.task, self.start = kept, share, 0, 0
 
     def __len__(self) -> int:
         return self.steps
@@ -82,10 +83,12 @@ class SequenceOrder:
         old = min(round(self.share * self.batch_size), len(memory))
         own = self._passes(self.tasks[self.task], self.batch_size - old)
         first = self.task * self.steps
+        begin, self.start = first + self.start, 0
         for step in range(first, first + self.steps):
             again = np.random.default_rng((self.seed, self.task, step, _AGAIN)).permutation(memory)[:old]
             rows = [*next(own), *again] if old < self.batch_size else again
-            yield [(int(row), step) for row in rows[rank::world]]
+            if step >= begin:
+                yield [(int(row), step) for row in rows[rank::world]]
 
 
 class EvaluationOrder:

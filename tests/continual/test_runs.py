@@ -63,21 +63,26 @@ def test_every_method_runs_and_tells_what_it_forgot(train, capsys):
 
 
 @pytest.mark.parametrize("method", ["ewc", "lwf", "adapters", "replay"])
-def test_a_run_resumed_at_a_tasks_end_is_the_run_that_was_not_interrupted(train, method, monkeypatch, tmp_path):
-    def copying(task):
-        if task.global_step == 4:
-            shutil.copy("whole/checkpoints/last.ckpt", "half/checkpoints/last.ckpt")
-        begin(task)
+def test_a_run_goes_on_from_any_step_of_any_task(train, method, monkeypatch):
+    run = (f"continual={method}", "checkpoint.every_steps=1")
+    folder = train(*run, "hydra.run.dir=whole")
+    taken = ContinualTask.training_step
+    for step in (4, 6):
 
-    begin = ContinualTask.on_train_epoch_start
-    (tmp_path / "half" / "checkpoints").mkdir(parents=True)
-    with monkeypatch.context() as patch:
-        patch.setattr(ContinualTask, "on_train_epoch_start", copying)
-        folder = train(f"continual={method}", "hydra.run.dir=whole")
-    train(f"continual={method}", "hydra.run.dir=half", "resume=auto")
-    whole, half = weights(folder / "whole"), weights(folder / "half")
-    assert all(torch.equal(tensor, half[name]) for name, tensor in whole.items())
-    assert metrics(folder / "whole") == metrics(folder / "half")
+        def dying(task, *arguments, last=step):
+            if task.global_step == last:
+                raise SystemExit(9)
+            return taken(task, *arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ContinualTask, "training_step", dying)
+            with pytest.raises(SystemExit):
+                train(*run, "hydra.run.dir=half")
+        train(*run, "hydra.run.dir=half", "resume=auto")
+        whole, half = weights(folder / "whole"), weights(folder / "half")
+        assert all(torch.equal(tensor, half[name]) for name, tensor in whole.items()), step
+        assert metrics(folder / "whole") == metrics(folder / "half"), step
+        shutil.rmtree("half")
 
 
 def test_weights_of_a_sequence_are_a_start_like_any_other(train):
