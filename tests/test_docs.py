@@ -1,4 +1,6 @@
-"""Every command that README and docs/ show is run: with two steps instead of all, on small data where they name a user's own."""
+"""Every command that README and docs/ show is run: with two steps and few rows instead of all, on small data where they name a
+user's own. Of several seeds the first stands for all.
+"""
 
 import os
 import re
@@ -13,10 +15,13 @@ import soundfile
 from PIL import Image
 
 from mmexp import cli
+from mmexp.data.orders import EvaluationOrder
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHORT = ["budget.steps=2", "data.batch_size=8", "evaluate=false", "data.num_workers=0"]
+# Of each evaluation set.
+ROWS = 24
 # What installs, cleans up or needs an account is run by CI or by a person.
 ELSEWHERE = ("make ", "git clone", "cd ", "source ", "wandb sync", "pip ", "python scripts/", "npm ", "tensorboard ")
 
@@ -68,6 +73,8 @@ def run_here(line: str, monkeypatch) -> int:
         if name == "PYTHONPATH":
             monkeypatch.syspath_prepend(value)
     monkeypatch.delenv("MMEXP_STAMP", raising=False)
+    words = [re.sub(r"^(seed=\d+),[\d,]+$", r"\1", word) for word in words]
+    monkeypatch.setattr(EvaluationOrder, "_own", lambda order: list(range(min(order.rows, ROWS))))
     trains = (words[1] == "train" and "--cfg" not in words) or (words[1] == "chain" and len(words) > 2)
     monkeypatch.setattr(sys, "argv", ["mmexp", *words[1:], *(SHORT if trains else [])])
     try:
