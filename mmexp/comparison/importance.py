@@ -19,13 +19,16 @@ def importance(runs: Sequence[Run], metric: str) -> list[Importance]:
     The choices' shares are sums of squares of type II over the total: in a balanced grid those of the analysis of variance
     (eta squared), else what a choice explains beyond all others. `shared` is what several explain and none of them alone.
     Intervals (95 %) are from a bootstrap over seeds, over runs where seeds are too few, with the quantiles widened for small
-    samples (Hesterberg 2015, "What Teachers Should Know About the Bootstrap"). Nothing where the metric does not vary.
+    samples (Hesterberg 2015, "What Teachers Should Know About the Bootstrap"). Nothing where the metric does not vary, or where there
+    are no more runs than the choices could fit exactly.
     """
     y = np.array([run.metrics[metric] for run in runs])
     groups = [name for name in dict.fromkeys(k for run in runs for k in run.choices) if _varies(name, runs)]
     if not groups or np.ptp(y) <= 1e-6 * np.abs(y).max():
         return []
     columns = [design([run.choices[name] for run in runs]) for name in groups]
+    if np.linalg.matrix_rank(np.hstack([np.ones((len(y), 1)), *columns])) >= len(y):
+        return []
     cells = np.unique([[run.choices[name] for name in groups] for run in runs], axis=0, return_inverse=True)[1].ravel()
     once, again = np.ones((1, len(y))), _weights(runs, cells)
     found, resampled = shares(columns, cells, y, once)[0], shares(columns, cells, y, again)

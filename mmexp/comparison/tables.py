@@ -65,7 +65,7 @@ def _heading(metric: str) -> str:
 
 def _key(name: str) -> str:
     """Return a key as a narrow heading."""
-    return name.replace("/", "\n").replace(".", ".\n")
+    return name.replace("/", "/\n").replace(".", ".\n")
 
 
 def _runs(comparison: Comparison) -> Sheet:
@@ -197,7 +197,8 @@ def as_markdown(sheet: Sheet) -> str:
     """Return a sheet as GitHub shows tables."""
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("\n", " ").replace("|", "\\|") for cell in cells) + " |"
+        whole = (cell.replace("/\n", "/").replace(".\n", ".").replace("\n", " ") for cell in cells)
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in whole) + " |"
 
     rule = ["---" if place < sheet.left else "---:" for place in range(len(sheet.headings))]
     lines = [f"### {sheet.title}", "", line(sheet.headings), line(rule), *map(line, sheet.rows)]
