@@ -12,6 +12,7 @@ from itertools import product
 
 import numpy as np
 
+from mmexp.comparison.importance import importance
 from mmexp.comparison.paired import differences
 from mmexp.comparison.statistics import configurations_of
 from mmexp.comparison.types import Difference, Run
@@ -63,6 +64,31 @@ def false_alarm_rate(noise: str, grid: str, repeats: int) -> float:
     rng, (shape, seeds) = np.random.default_rng(0), GRIDS[grid]
     tables = (table(simulated(rng, noise, shape, seeds)) for _ in range(repeats))
     return float(np.mean([any(one.verdict != "too close to call" for one in found) for found in tables]))
+
+
+def false_alarm_beside_a_difference(noise: str, repeats: int) -> float:
+    """Return how often a 3 x 2 grid in which one value is better by 4 calls a difference between what is equal."""
+    rng = np.random.default_rng(3)
+    tables = (table(simulated(rng, noise, (3, 2), 5, 4)) for _ in range(repeats))
+    return float(
+        np.mean([any(one.verdict != "too close to call" and _equal(one) for one in found) for found in tables])
+    )
+
+
+def _equal(one: Difference) -> bool:
+    """Say whether both sides have the better value of the first choice, or neither has."""
+    better = {"a": "0", "b": "-", "configuration": "a=0"}[one.about]
+    return (one.first.split()[0] == better) == (one.second.split()[0] == better)
+
+
+def share_coverage(noise: str, shape: tuple[int, ...], seeds: int, repeats: int) -> float:
+    """Return how often the interval of the first choice's share of variance holds the share over all seeds."""
+    rng, effect = np.random.default_rng(4), 2.0
+    explained = effect**2 / shape[0] * (1 - 1 / shape[0])
+    truth = explained / (explained + 2)
+    found = (importance(simulated(rng, noise, shape, seeds, effect), "m") for _ in range(repeats))
+    firsts = [next(one for one in told if one.group == "a") for told in found]
+    return float(np.mean([one.low is not None and one.low <= truth <= (one.high or 1) for one in firsts]))
 
 
 def power(noise: str, grid: str, effect: float, repeats: int) -> float:
@@ -121,11 +147,17 @@ def lines(repeats: int) -> Iterator[str]:
     yield f"  {'':<26}" + "".join(f"{noise:>14}" for noise in NOISES)
     for grid in GRIDS:
         yield f"  {grid:<26}" + "".join(f"{false_alarm_rate(noise, grid, repeats):>14.1%}" for noise in NOISES)
+    rates = "".join(f"{false_alarm_beside_a_difference(noise, repeats):>14.1%}" for noise in NOISES)
+    yield f"  {'3 x 2 grid, one value +4':<26}" + rates
     yield "\npower: a difference of so many standard deviations of a run's noise is called"
     for grid in GRIDS:
         for effect in (1, 2, 4):
             rates = "".join(f"{power(noise, grid, effect, repeats // 4):>14.0%}" for noise in NOISES)
             yield f"  {grid + f', {effect}':<26}" + rates
+    yield "\ncoverage of 95 % intervals of a choice's share of variance"
+    for shape, seeds in (((2, 2), 3), ((2, 2), 5), ((3, 2), 5), ((3, 2), 10)):
+        rates = "".join(f"{share_coverage(noise, shape, seeds, repeats // 4):>14.1%}" for noise in list(NOISES)[:2])
+        yield f"  {f'{shape[0]} x {shape[1]} grid, {seeds} seeds':<26}" + rates
     yield "\ncoverage of 95 % intervals of the mean difference, and median width"
     for pairs in (5, 10):
         for method in INTERVALS:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import sqrt
+from math import hypot, sqrt
 from typing import Literal
 
 import numpy as np
@@ -115,10 +115,11 @@ def resolution(values: Sequence[float]) -> float:
 def standard_error(pairs: Pairs, step: float) -> float:
     """Return the standard error of the mean gap.
 
-    Seeds whose gaps agree to the last row are no proof that all seeds would: gaps are taken to scatter by half a step at
-    least, so that a coarse metric of few rows decides nothing by coincidence.
+    Seeds whose gaps agree to the last row are no proof that all seeds would: half a step is added to how they scatter, so
+    that a coarse metric of few rows decides nothing by coincidence.
     """
-    return max(float(np.std(pairs.gaps, ddof=1)), step / 2 / sqrt(pairs.averaged)) / sqrt(len(pairs.gaps))
+    scatter = hypot(float(np.std(pairs.gaps, ddof=1)), step / 2 / sqrt(pairs.averaged))
+    return scatter / sqrt(len(pairs.gaps))
 
 
 def judged(compared: Sequence[Pairs], step: float, rises: bool) -> list[Difference]:
@@ -142,14 +143,14 @@ def holm(p: Sequence[float], weights: Sequence[float]) -> tuple[list[float], lis
     A level is what the procedure held a p value against when it came to it, or when it stopped: an interval of that level
     excludes zero exactly where the corrected p value is at most `ALPHA`.
     """
-    order = sorted(range(len(p)), key=lambda i: p[i] / weights[i])
     corrected, levels = [1.0] * len(p), [ALPHA] * len(p)
-    left, highest = sum(weights), 0.0
-    for i in order:
+    left = held = sum(weights)
+    highest = 0.0
+    for i in sorted(range(len(p)), key=lambda i: p[i] / weights[i]):
+        held = left if highest <= ALPHA else held
         highest = max(highest, min(1.0, p[i] * left / weights[i]))
-        corrected[i], levels[i] = highest, ALPHA * weights[i] / left
-        if highest <= ALPHA:
-            left -= weights[i]
+        corrected[i], levels[i] = highest, ALPHA * weights[i] / held
+        left -= weights[i]
     return corrected, levels
 
 
