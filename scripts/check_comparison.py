@@ -12,7 +12,7 @@ from itertools import product
 
 import numpy as np
 
-from mmexp.comparison.importance import importance
+from mmexp.comparison.importance import design, importance, shares
 from mmexp.comparison.paired import differences
 from mmexp.comparison.statistics import configurations_of
 from mmexp.comparison.types import Difference, Run
@@ -81,14 +81,34 @@ def _equal(one: Difference) -> bool:
     return (one.first.split()[0] == better) == (one.second.split()[0] == better)
 
 
-def share_coverage(noise: str, shape: tuple[int, ...], seeds: int, repeats: int) -> float:
+def share_coverage(method: str, noise: str, shape: tuple[int, ...], seeds: int, repeats: int) -> float:
     """Return how often the interval of the first choice's share of variance holds the share over all seeds."""
     rng, effect = np.random.default_rng(4), 2.0
     explained = effect**2 / shape[0] * (1 - 1 / shape[0])
     truth = explained / (explained + 2)
-    found = (importance(simulated(rng, noise, shape, seeds, effect), "m") for _ in range(repeats))
-    firsts = [next(one for one in told if one.group == "a") for told in found]
-    return float(np.mean([one.low is not None and one.low <= truth <= (one.high or 1) for one in firsts]))
+    found = (SHARES[method](simulated(rng, noise, shape, seeds, effect)) for _ in range(repeats))
+    return float(np.mean([low <= truth <= high for low, high in found]))
+
+
+def share_by_jackknife(runs: list[Run]) -> tuple[float, float]:
+    """Return the interval of the table."""
+    one = next(one for one in importance(runs, "m") if one.group == "a")
+    assert one.low is not None and one.high is not None
+    return one.low, one.high
+
+
+def share_by_bootstrap(runs: list[Run]) -> tuple[float, float]:
+    """Return the percentile interval of a bootstrap over seeds."""
+    y, seeds = np.array([run.metrics["m"] for run in runs]), np.array([run.seed for run in runs])
+    chosen = [[run.choices[name] for run in runs] for name in "ab"]
+    cells = np.unique(chosen, axis=1, return_inverse=True)[1].ravel()
+    count = seeds.max() + 1
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), 500)
+    found = shares([design(values) for values in chosen], cells, y, drawn[:, seeds].astype(float))[:, 0]
+    return float(np.quantile(found, 0.025)), float(np.quantile(found, 0.975))
+
+
+SHARES = {"jackknife": share_by_jackknife, "bootstrap": share_by_bootstrap}
 
 
 def power(noise: str, grid: str, effect: float, repeats: int) -> float:
@@ -155,9 +175,10 @@ def lines(repeats: int) -> Iterator[str]:
             rates = "".join(f"{power(noise, grid, effect, repeats // 4):>14.0%}" for noise in NOISES)
             yield f"  {grid + f', {effect}':<26}" + rates
     yield "\ncoverage of 95 % intervals of a choice's share of variance"
-    for shape, seeds in (((2, 2), 3), ((2, 2), 5), ((3, 2), 5), ((3, 2), 10)):
-        rates = "".join(f"{share_coverage(noise, shape, seeds, repeats // 4):>14.1%}" for noise in list(NOISES)[:2])
-        yield f"  {f'{shape[0]} x {shape[1]} grid, {seeds} seeds':<26}" + rates
+    for method, (shape, seeds) in product(SHARES, (((2, 2), 3), ((2, 2), 5), ((3, 2), 5), ((3, 2), 10))):
+        told = (share_coverage(method, noise, shape, seeds, repeats // 4) for noise in list(NOISES)[:2])
+        name = f"{method}, {shape[0]} x {shape[1]} grid, {seeds} seeds"
+        yield f"  {name:<32}" + "".join(f"{rate:>14.1%}" for rate in told)
     yield "\ncoverage of 95 % intervals of the mean difference, and median width"
     for pairs in (5, 10):
         for method in INTERVALS:

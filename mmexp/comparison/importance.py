@@ -100,11 +100,10 @@ def _explained(gram: np.ndarray, moments: np.ndarray, chosen: np.ndarray) -> np.
 def _intervals(
     columns: Sequence[np.ndarray], cells: np.ndarray, y: np.ndarray, units: np.ndarray
 ) -> list[tuple[float | None, float | None]]:
-    """Return 95 % intervals of the shares, none for fewer than three units: the jackknife over `units` (N,), which are seeds, or runs where none has a twin.
+    """Return 95 % intervals of the shares; none for fewer than three `units` (N,): seeds, or runs where none has a twin.
 
-    It is taken of the logit, as Arvesen and Schmitz (1970) do for ratios of variances, and with Student's t: at five seeds
-    that keeps its coverage, and a bootstrap does not (scripts/check_comparison.py). The sum of squares of n seeds, which is
-    too small by (n - 1) / n for that of all seeds, is corrected beforehand.
+    The jackknife over units of the logit of a share, as Arvesen and Schmitz (1970) do for ratios of variances, with Student's
+    t. Few seeds are too few for a bootstrap of shares (scripts/check_comparison.py measures both).
     """
     each = np.unique(units)
     if len(each) < 3:
@@ -118,7 +117,7 @@ def _intervals(
 
 
 def _logit(parts: np.ndarray, seeds: int) -> np.ndarray:
-    """Return the logits of shares, after those of `seed` (the last) are made up for what the sample's mean took of them."""
+    """Return the logits of shares, that of `seed` (the last) raised by what the sample's own mean took of it."""
     parts = parts * np.r_[np.ones(parts.shape[1] - 1), seeds / (seeds - 1)]
     parts = np.clip(parts / parts.sum(1, keepdims=True), 1e-4, 1 - 1e-4)
     return np.log(parts / (1 - parts))
