@@ -12,6 +12,7 @@ from mmexp.request import Request
 from mmexp.runs.table import falls
 from mmexp.tasks.base import Task
 from mmexp.tasks.continual import ContinualTask
+from mmexp.training.flops import FirstStepFlops
 from mmexp.training.interrupt import SignalCheckpoint
 from mmexp.training.loggers import RunFacts
 from mmexp.training.messages import quieten
@@ -67,6 +68,7 @@ def make_trainer(
         check_val_every_n_epoch=None,
         callbacks=[
             stopwatch,
+            FirstStepFlops(),
             ProgressBar(stopwatch, task.total_steps),
             *stopping.callbacks(metric, mode),
             *checkpointing.callbacks(directory, metric, mode),
