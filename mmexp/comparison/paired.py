@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import hypot, sqrt
 from typing import Literal
@@ -49,7 +49,7 @@ def differences(
 
 def _weighted(family: list[Pairs], share: float) -> list[Pairs]:
     tested = sum(len(pairs.gaps) >= LEAST for pairs in family)
-    return [Pairs(**{**vars(pairs), "weight": share / max(tested, 1)}) for pairs in family]
+    return [replace(pairs, weight=share / max(tested, 1)) for pairs in family]
 
 
 def _varied(runs: Sequence[Run]) -> Iterator[str]:

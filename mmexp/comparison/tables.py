@@ -54,7 +54,9 @@ def sheets(comparison: Comparison) -> Iterator[Sheet]:
         yield _importance(comparison)
     if any(one.about != "configuration" for one in comparison.differences):
         yield _differences(comparison, whole=False)
-    if any(one.about == "configuration" for one in comparison.differences):
+    whole = [one for one in comparison.differences if one.about == "configuration"]
+    # Of a search with one seed each there would be a row a run, and a verdict in none.
+    if any(one.p is not None for one in whole) or 0 < len(whole) <= 10:
         yield _differences(comparison, whole=True)
 
 
