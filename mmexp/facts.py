@@ -8,6 +8,7 @@ from torch import nn
 from mmexp.request import Experiment, Request
 from mmexp.runs.parents import fingerprint, parent
 from mmexp.runs.record import hardware_facts
+from mmexp.training.flops import FirstStepFlops
 
 
 def opening(experiment: Experiment, request: Request) -> str:
@@ -58,11 +59,14 @@ def _built(choices: Mapping[str, str], encoders: Collection[str]) -> dict[str, s
 def measured(experiment: Experiment) -> dict[str, Any]:
     """Return what training has cost so far. Captions that were cut count each time they are read in this process."""
     stopwatch, steps = experiment.stopwatch, experiment.trainer.global_step
+    trainer: Any = experiment.trainer
+    flops = next(one for one in trainer.callbacks if isinstance(one, FirstStepFlops)).per_step
     text = dict(experiment.task.model.encoders.items()).get("text")
     return {
         "steps": steps,
         "samples_seen": steps * stopwatch.batch_size,
         "samples_per_second": round(stopwatch.samples_per_second, 1),
         "train_seconds": round(stopwatch.train_seconds, 2),
+        "train_flops": None if flops is None else flops * steps * trainer.world_size,
         "captions_cut": int(getattr(text, "cut", 0)),
     }

@@ -13,6 +13,7 @@ from mmexp.resuming import resumed, rows_before, steps_before
 from mmexp.runs.table import falls
 from mmexp.tasks.base import Task
 from mmexp.tasks.continual import ContinualTask
+from mmexp.training.flops import FirstStepFlops
 from mmexp.training.interrupt import SignalCheckpoint
 from mmexp.training.loggers import RunFacts
 from mmexp.training.messages import quieten
@@ -68,6 +69,7 @@ def make_trainer(
         check_val_every_n_epoch=None,
         callbacks=[
             stopwatch,
+            FirstStepFlops(),
             ProgressBar(stopwatch, task.total_steps),
             *stopping.callbacks(metric, mode),
             *checkpointing.callbacks(directory, metric, mode, epoch_steps),

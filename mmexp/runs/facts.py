@@ -15,6 +15,7 @@ def facts_of(run: dict[str, Any]) -> list[tuple[str, str]]:
         "samples seen": _grouped(run.get("samples_seen")),
         "speed": _grouped(run.get("samples_per_second"), " samples a second"),
         "training time": _duration(run.get("train_seconds")),
+        "training FLOPs": run.get("train_flops") and f"{run['train_flops']:.3g}",
         "time in all": _duration(run.get("wall_seconds")),
         "peak memory": _memory(run.get("peak_memory_bytes")),
         "hardware": run.get("hardware"),

@@ -49,13 +49,14 @@ def family(paths: Sequence[Path]) -> list[Run]:
     A parent is a run of the recorded fingerprint that has the recorded weights, or no checkpoint any longer: the one at the
     recorded path, or one that was moved.
     """
-    runs = {directory: _read(directory) for path in paths for directory in _directories(path)}
+    runs = {directory: _read(directory) for path in paths for directory in directories(path)}
     for run in runs.values():
         run.origins = [_origin(run, told, runs) for told in run.record.get("parents") or []]
     return list(runs.values())
 
 
-def _directories(path: Path) -> Iterator[Path]:
+def directories(path: Path) -> Iterator[Path]:
+    """Yield every run directory at or below `path`. Raises RequestError where there is none."""
     if not path.is_dir():
         near = nearest(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
         raise RequestError(f"'{path}': no such directory.{near}")

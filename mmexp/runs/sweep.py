@@ -54,3 +54,4 @@ class Summary(Callback):
             if means := seeds_table(rows):
                 console.print(means)
             print(f"sweep: {directory}", file=sys.stdout)
+            print(f"which choice mattered: mmexp compare {directory}", file=sys.stdout)

@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from mmexp.runs.choices import chosen, differing, written
 from mmexp.runs.seeds import Interval, over_seeds
 from mmexp.runs.table import empty_table, falls, heading, read_numbers, shown, telling
 
@@ -20,7 +21,7 @@ def sweep_table(rows: list[dict]) -> Table:
     the run got that far `metrics` (flat), `seconds` (else `wall_seconds`) and `error`. Of the choices only those that
     differ between the runs are shown, and the status only where not all went well.
     """
-    choices = _differing([_choices(row) for row in rows])
+    choices = differing([chosen(row) for row in rows])
     told = ["status"] if any(row.get("status") != "completed" for row in rows) else []
     metrics = main_metrics([row.get("metrics") or {} for row in rows])
     table = empty_table()
@@ -42,10 +43,10 @@ def sweep_table(rows: list[dict]) -> Table:
 def seeds_table(rows: list[dict]) -> Table | None:
     """Return the means over seeds with their 95 % intervals, a row for each set of other choices; None for single seeds."""
     finished = [row for row in rows if row.get("metrics")]
-    groups = over_seeds(finished, [{k: _choice(v) for k, v in _choices(row).items()} for row in finished])
+    groups = over_seeds(finished, [{k: written(v) for k, v in chosen(row).items()} for row in finished])
     if all(group["runs"] < 2 for group in groups):
         return None
-    choices = _differing([group["choices"] for group in groups])
+    choices = differing([group["choices"] for group in groups])
     metrics = main_metrics([row["metrics"] for row in finished])
     table = empty_table()
     for name in (*choices, "seeds"):
@@ -79,7 +80,7 @@ def _sweep_cells(
     """Return the cells of one run; the best value of every metric is bold."""
     seconds, values = row.get("seconds", row.get("wall_seconds")), row.get("metrics") or {}
     yield Text(str(row.get("number", "")))
-    yield from (Text(_choice(_choices(row).get(name))) for name in choices)
+    yield from (Text(written(chosen(row).get(name))) for name in choices)
     yield from (Text(str(row.get(name, "")), style=_STATUS.get(row.get(name, ""), "")) for name in told)
     for name, top in best.items():
         value = values.get(name)
@@ -105,24 +106,6 @@ def _best(name: str, rows: list[dict]) -> float | None:
     if len(values) < 2:
         return None
     return min(values) if falls(name) else max(values)
-
-
-def _choices(row: dict) -> dict[str, Any]:
-    """Return what was chosen for a run, and what else its overrides set, such as the seed."""
-    pairs = (str(override).lstrip("+").partition("=") for override in row.get("overrides") or [])
-    return {name: value for name, _, value in pairs} | (row.get("choices") or {})
-
-
-def _differing(choices: list[dict[str, Any]]) -> list[str]:
-    """Return the keys whose value is not the same in every run."""
-    names = dict.fromkeys(name for one in choices for name in one)
-    return [name for name in names if len({_choice(one.get(name)) for one in choices}) > 1]
-
-
-def _choice(value: Any) -> str:
-    if isinstance(value, str) and value.startswith("["):  # a list as it was written on the command line
-        value = value.strip("[]").replace(" ", "").split(",")
-    return "+".join(map(str, value)) if isinstance(value, (list, tuple)) else "–" if value is None else str(value)
 
 
 def _first_line(error: Any) -> str:

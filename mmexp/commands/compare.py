@@ -1,0 +1,79 @@
+"""`mmexp compare`: runs side by side, and which differences are more than luck."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mmexp.comparison.types import Comparison
+from mmexp.errors import RequestError, nearest
+
+_FILES = ("--json", "--csv", "--markdown", "--html")
+_USAGE = "mmexp compare PATH... [--metric NAME] [--json FILE] [--csv FILE] [--markdown FILE] [--html FILE] [--tree]"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the comparison of the runs below the paths, and write it where asked."""
+    if "--help" in arguments or "-h" in arguments:
+        print(f"usage: {_USAGE}")
+        return 0
+    if "--tree" in arguments:
+        from mmexp.commands import lineage
+
+        return lineage.main([argument for argument in arguments if argument != "--tree"])
+    paths, options = _asked(arguments)
+    from mmexp.comparison.reading import read
+    from mmexp.comparison.statistics import compare
+
+    comparison = compare(read(paths), options.pop("--metric", None))
+    for option, file in options.items():
+        _writer(option)(comparison, Path(file))
+    _print(comparison)
+    for file in options.values():
+        print(f"written: {file}")
+    return 0
+
+
+def _asked(arguments: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
+    """Return the paths, and from option to its value."""
+    paths: list[Path] = []
+    options: dict[str, str] = {}
+    left = list(arguments)
+    while left:
+        name, equals, value = left.pop(0).partition("=")
+        if not name.startswith("-"):
+            paths.append(Path(name + equals + value))
+            continue
+        if name not in (*_FILES, "--metric"):
+            raise RequestError(f"'{name}' is no option of compare.{nearest(name, [*_FILES, '--metric', '--tree'])}")
+        if not equals and not left:
+            raise RequestError(f"{name} needs a {'name' if name == '--metric' else 'file'}: {_USAGE}")
+        options[name] = value if equals else left.pop(0)
+        if name in _FILES and not Path(options[name]).parent.is_dir():
+            raise RequestError(f"{name} {options[name]}: there is no directory {Path(options[name]).parent}.")
+    if not paths:
+        raise RequestError(f"compare needs the directory of a run or a sweep: {_USAGE}")
+    return paths, options
+
+
+def _writer(option: str) -> Callable[[Comparison, Path], None]:
+    if option == "--html":
+        from mmexp.comparison.page import write_page
+
+        return write_page
+    from mmexp.comparison.writing import as_csv, as_json, markdown
+    from mmexp.runs.record import write_atomically
+
+    as_text = {"--json": as_json, "--csv": as_csv, "--markdown": markdown}[option]
+    return lambda comparison, path: write_atomically(path, as_text(comparison))
+
+
+def _print(comparison: Comparison) -> None:
+    from rich.console import Console
+
+    from mmexp.comparison.tables import as_table, sheets
+
+    console = Console()
+    for sheet in sheets(comparison):
+        console.print(as_table(sheet))
+        console.print()
+    for note in comparison.notes:
+        console.print(f"note: {note}", style="yellow", highlight=False, markup=False)

@@ -1,0 +1,125 @@
+"""The comparison of runs on one metric: which runs count, what they come to, what it cost."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from mmexp.comparison.costs import fronts
+from mmexp.comparison.importance import importance
+from mmexp.comparison.paired import LEAST, differences
+from mmexp.comparison.types import Comparison, Configuration, Difference, Run
+from mmexp.errors import RequestError, nearest
+from mmexp.runs.seeds import interval
+from mmexp.runs.sweep_table import main_metrics
+from mmexp.runs.table import falls
+
+
+def compare(runs: Sequence[Run], metric: str | None = None) -> Comparison:
+    """Return `runs` side by side on `metric`, by default the most telling. Raises RequestError for one that none has."""
+    newest = _newest(runs)
+    chosen = _metric(newest, metric)
+    rises = not falls(chosen)
+    counted = [run for run in newest if counts(run, chosen)]
+    configurations = configurations_of(counted, chosen, rises)
+    found = differences(counted, configurations, chosen, rises)
+    return Comparison(
+        metric=chosen,
+        rises=rises,
+        runs=runs,
+        configurations=configurations,
+        importance=importance(counted, chosen),
+        differences=found,
+        fronts=fronts(counted, chosen, rises),
+        notes=list(_notes(runs, newest, counted, found)),
+    )
+
+
+def status(run: Run) -> str:
+    """Return how a run ended; `pruned` for one that a search stopped early."""
+    return "pruned" if str(run.facts.get("stopped", "")).startswith("pruned") else str(run.facts.get("status"))
+
+
+def counts(run: Run, metric: str) -> bool:
+    """Say whether a run is in the statistics: it went to its end and measured the metric."""
+    return status(run) == "completed" and math.isfinite(run.metrics.get(metric, math.nan))
+
+
+def _newest(runs: Sequence[Run]) -> list[Run]:
+    """Return of the completed runs of one configuration and seed the newest, and all others."""
+    last: dict[tuple, Run] = {}
+    for run in sorted(runs, key=_began):
+        finished = status(run) == "completed"
+        last[(run.seed, *sorted(run.choices.items())) if finished else (run.name,)] = run
+    kept = {id(run) for run in last.values()}
+    return [run for run in runs if id(run) in kept]
+
+
+def _began(run: Run) -> float:
+    """Return when a run began; for one that does not say so, when its record was last written."""
+    began = run.facts.get("began")
+    record = run.directory / "run.json" if run.directory else None
+    return float(began) if began else record.stat().st_mtime if record and record.is_file() else 0.0
+
+
+def _metric(runs: Sequence[Run], asked: str | None) -> str:
+    """Return the metric asked for, else of the most telling the one that most runs have, and that differs among them."""
+    finished = [dict(run.metrics) for run in runs if status(run) == "completed"]
+    names = sorted({name for metrics in finished for name in metrics})
+    if not names:
+        raise RequestError("none of these runs was completed with metrics: there is nothing to compare yet.")
+    if asked:
+        if asked not in names:
+            raise RequestError(f"--metric {asked}: no run measured it.{_near(asked, names)}")
+        return asked
+
+    def telling(name: str) -> tuple[int, bool]:
+        values = [metrics[name] for metrics in finished if name in metrics]
+        return len(values), len(set(values)) > 1
+
+    return max(main_metrics(finished) or names, key=telling)
+
+
+def _near(asked: str, names: Sequence[str]) -> str:
+    near = nearest(asked, names)
+    return near if "Did you mean" in near else f" There is {', '.join(main_metrics([dict.fromkeys(names, 0.0)]))}, ..."
+
+
+def configurations_of(runs: Sequence[Run], metric: str, rises: bool) -> list[Configuration]:
+    """Return the runs by what was chosen, the best mean first; the interval is Student's over seeds."""
+    groups: dict[tuple, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(tuple(run.choices.items()), []).append(run)
+    found = []
+    for choices, group in groups.items():
+        one = interval([run.metrics[metric] for run in group])
+        low, high = (None, None) if one.half is None else (one.mean - one.half, one.mean + one.half)
+        found.append(Configuration(dict(choices), group, one.mean, low, high))
+    return sorted(found, key=lambda one: one.mean, reverse=rises)
+
+
+def _notes(
+    runs: Sequence[Run], newest: Sequence[Run], counted: Sequence[Run], found: Sequence[Difference]
+) -> Iterator[str]:
+    """Yield what a reader of the statistics must know."""
+    inside, current = {id(run) for run in counted}, {id(run) for run in newest}
+    if older := [run.name for run in runs if id(run) not in current]:
+        yield f"{_some(older)}: same configuration and seed as a newer run, which counts"
+    left: dict[str, list[str]] = {}
+    for run in newest:
+        if id(run) not in inside:
+            left.setdefault("without the metric" if status(run) == "completed" else status(run), []).append(run.name)
+    for why, names in left.items():
+        yield f"{_some(names)}: {why}, not in the statistics"
+    if len({run.facts.get("data_fingerprint") for run in counted if "data" not in run.choices}) > 1:
+        yield "these runs were not measured on the same data (data_fingerprint in run.json)"
+    if any(one.unit == "block" for one in found):
+        yield f"fewer than {LEAST} seeds: blocks of other choices are the pairs, and another seed may decide otherwise"
+    if len(counted) > 1 and not any(run.choices for run in counted):
+        yield "all runs are of one configuration: they differ in their seeds alone"
+    if any(one.p is None for one in found):
+        seeds = len({run.seed for run in counted})
+        yield f"too close to call: {seeds} seed{'s' * (seeds > 1)}, add seed=0,1,2,3,4"
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    many = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"run{'s' * (len(names) > 1)} {', '.join(names[:most])}{many}"
