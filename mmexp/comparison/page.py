@@ -1,11 +1,12 @@
 """The interactive page of a comparison: one HTML file that needs no network."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
 
 from mmexp.comparison.page_data import page_data
-from mmexp.comparison.types import Comparison, Configuration
+from mmexp.comparison.types import Comparison, Configuration, Difference
 from mmexp.runs.record import write_atomically
 from mmexp.runs.table import in_words, shown
 
@@ -24,6 +25,7 @@ def write_page(comparison: Comparison, path: Path) -> None:
     page = environment.get_template("page.html.jinja").render(
         title=f"{len(comparison.runs)} runs side by side",
         verdict=verdict(comparison),
+        notes=comparison.notes,
         data=page_data(comparison, path),
         style=_asset("page.css"),
         plotly=plotly.offline.get_plotlyjs(),
@@ -46,7 +48,7 @@ def verdict(comparison: Comparison) -> str:
     if len(measured) == 1:
         return f"There is one configuration: {told}."
     name = " ".join(f"{key}={value}" for key, value in best.choices.items())
-    return f"{name} has the best mean: {told}; {_how_sure(comparison)}."
+    return f"{name} has the best mean: {told}; {_how_sure(_rivals(comparison, best))}."
 
 
 def _interval(metric: str, one: Configuration) -> str:
@@ -57,9 +59,18 @@ def _interval(metric: str, one: Configuration) -> str:
     return f"{shown(metric, one.mean)} [{shown(metric, one.low, unit=False)} to {shown(metric, one.high)}] {over}"
 
 
-def _how_sure(comparison: Comparison) -> str:
-    """Say how many differences between whole configurations are more than luck."""
-    verdicts = [one.verdict for one in comparison.differences if one.about == "configuration"]
+def _rivals(comparison: Comparison, best: Configuration) -> list[Difference]:
+    """Return the differences from the best configuration; where a single choice is compared these are the choice's own."""
+    whole = [one for one in comparison.differences if one.about == "configuration"]
+    if whole or len(best.choices) != 1:
+        return whole
+    ((about, value),) = best.choices.items()
+    return [one for one in comparison.differences if one.about == about and value in (one.first, one.second)]
+
+
+def _how_sure(differences: Sequence[Difference]) -> str:
+    """Say how many differences from the best configuration are more than luck."""
+    verdicts = [one.verdict for one in differences]
     close = verdicts.count("too close to call")
     if not verdicts:
         return "whether that is more than luck was not tested"

@@ -29,18 +29,25 @@ _COSTS = {
 def page_data(comparison: Comparison, path: Path) -> dict[str, Any]:
     """Return all that the page at `path` shows."""
     runs, groups = comparison.runs, groups_of(comparison)
+    chosen = _choices(runs)
     return {
         "metric": comparison.metric,
         "metrics": _metrics(comparison),
         "main": main_metrics([dict(run.metrics) for run in runs]),
         "costs": {name: words for name, words in _COSTS.items() if any(_cost(run, name) is not None for run in runs)},
-        "choices": list(dict.fromkeys(name for run in runs for name in run.choices)),
+        "choices": list(dict.fromkeys(name for choices in chosen for name in choices)),
         "groups": [{"label": label_of(dict(group)), "title": _pairs(dict(group))} for group in groups],
-        "runs": [_run(run, groups, path) for run in runs],
+        "runs": [_run(run, groups, path) | {"choices": choices} for run, choices in zip(runs, chosen, strict=True)],
         "settings": _settings(runs),
         **_statistics(comparison, groups),
         **galleries_of(runs),
     }
+
+
+def _choices(runs: Sequence[Run]) -> list[dict[str, str]]:
+    """Return what was chosen for each run, and its seed where runs differ in it."""
+    seeds = len({run.seed for run in runs}) > 1
+    return [{**run.choices, **({"seed": str(run.seed)} if seeds else {})} for run in runs]
 
 
 Group = tuple[tuple[str, str], ...]
@@ -108,9 +115,8 @@ def _run(run: Run, groups: Sequence[Group], path: Path) -> dict[str, Any]:
     return {
         "name": run.name,
         "link": link,
-        "status": "pruned" if facts.get("stopped") else str(facts.get("status", "unknown")),
+        "status": "pruned" if str(facts.get("stopped")).startswith("pruned") else str(facts.get("status", "unknown")),
         "note": str(facts.get("error") or facts.get("stopped") or ""),
-        "choices": {name: str(value) for name, value in run.choices.items()},
         "group": groups.index(_group(run.choices)),
         "metrics": {name: value for name, value in run.metrics.items() if isfinite(value)},
         "costs": {name: cost for name in _COSTS if (cost := _cost(run, name)) is not None},

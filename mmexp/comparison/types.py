@@ -57,6 +57,7 @@ class Difference:
 
     `about` is the group or key compared (its two values in `first` and `second`), or `configuration` for two whole ones.
     `p` is that of the paired test, `corrected` after Holm over all differences of the table. The verdict is on `first`.
+    A pair is a seed, its blocks averaged; a block where there are fewer than three seeds (`unit`).
     """
 
     about: str
@@ -69,6 +70,7 @@ class Difference:
     p: float | None
     corrected: float | None
     verdict: Verdict
+    unit: Literal["seed", "block"] = "seed"
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,10 @@ class Importance:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The runs side by side on one metric. `fronts` maps each cost to the names of the runs that none beats in both."""
+    """The runs side by side on one metric. `fronts` maps each cost to the names of the runs that none beats in both.
+
+    `notes` are plain sentences on what the statistics leave out, and why.
+    """
 
     metric: str
     rises: bool
@@ -92,3 +97,4 @@ class Comparison:
     importance: Sequence[Importance] = ()
     differences: Sequence[Difference] = ()
     fronts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    notes: Sequence[str] = ()

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -24,7 +25,7 @@ PLOTS = ("configurations", "importance", "parallel", "curves", "pareto")
 def made(directory: Path, number: int, fusion: str, rate: str, seed: int) -> Run:
     """Return a finished run: `xattn` and a low rate are better; run 3 failed, run 4 retrieved nothing."""
     value = {"concat": 0.2, "xattn": 0.3}.get(fusion, 0.1) + {"0.0001": 0.05}.get(rate, 0) + seed / 100
-    choices = {"fusion": fusion, "optimizer.lr": rate, "seed": str(seed)}
+    choices = {"fusion": fusion, "optimizer.lr": rate}
     config = {"fusion": {"_target_": fusion}, "optimizer": {"lr": float(rate)}, "seed": seed}
     facts: dict[str, Any] = {"status": "completed", "seed": seed, "steps": 50, "samples_seen": 400}
     facts |= {"train_seconds": 10.0 + number, "parameters": {"total": 1_500_000 * (1 + (fusion == "xattn"))}}
@@ -75,7 +76,8 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
         Difference("configuration", "xattn", HOSTILE, 2, 0.01, None, None, None, None, "too close to call"),
     ]
     importance = [Importance("fusion", 0.7, 0.5, 0.9), Importance("optimizer.lr", 0.2, None, None)]
-    return Comparison(METRIC, True, runs, configurations, importance, differences)
+    notes = ["run run-3: failed, not in the statistics"]
+    return Comparison(METRIC, True, runs, configurations, importance, differences, notes=notes)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +118,7 @@ def test_the_best_stand_above_and_what_is_missing_below(opened: Opened):
     assert opened.runs()[0] == "run-7" and opened.runs()[-1] == "run-3"
     assert "1 failed" in opened.page.inner_text("#counts")
     assert "run-3 failed: </script>" in opened.page.inner_text("#notes")
+    assert "Note: run run-3: failed, not in the statistics." in opened.page.inner_text("main")
 
 
 def test_a_heading_sorts_by_number_and_back(opened: Opened):
@@ -138,6 +141,8 @@ def test_a_filter_acts_on_the_table_and_on_all_plots(opened: Opened):
     assert len(opened.runs()) == 8
     opened.page.fill("#filter", "fusion=xatt")
     assert opened.runs() == [] and "No run shown" in opened.page.inner_text("#pareto")
+    opened.page.fill("#filter", "seed=1 optimizer.lr=0.001")
+    assert sorted(opened.runs()) == ["run-1", "run-5", "run-9"]
     opened.page.fill("#filter", "failed")
     assert opened.runs() == ["run-3"]
 
@@ -211,3 +216,12 @@ def test_the_verdict_says_how_sure_it_is(comparison: Comparison):
         "fusion=xattn optimizer.lr=0.0001 has the best mean: text → image R@10 35.5\N{NO-BREAK SPACE}% "
         "[33.5 to 37.5\N{NO-BREAK SPACE}%] over 2 seeds; too close to call against the other."
     )
+
+
+def test_the_verdict_of_a_single_choice_is_its_own(comparison: Comparison):
+    told = [replace(one, choices={"fusion": one.choices["fusion"]}) for one in comparison.configurations[::2]]
+    sure = [replace(comparison.differences[0], first=first, second="xattn") for first in ("concat", "sum")]
+    assert verdict(replace(comparison, configurations=told, differences=sure)).endswith(
+        "; it is told apart from every other."
+    )
+    assert verdict(replace(comparison, configurations=told, differences=())).endswith("was not tested.")

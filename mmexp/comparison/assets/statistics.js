@@ -52,7 +52,7 @@ function drawDifferences() {
     element("td", { class: `text ${verdictClass(one.verdict)}` }, one.verdict + (one.verdict === "too close to call" ? "" : " than")),
     element("td", { class: "text long" }, one.second), element("td", {}, signed(one.mean) + unit),
     element("td", {}, one.low === null ? "–" : `${signed(one.low)} to ${signed(one.high)}`),
-    element("td", {}, String(one.pairs)), element("td", {}, p(one.p)), element("td", {}, p(one.corrected))));
+    element("td", {}, `${one.pairs}${one.unit === "block" ? "\u00a0blocks" : ""}`), element("td", {}, p(one.p)), element("td", {}, p(one.corrected))));
   at("differences").tHead.replaceChildren(element("tr", {}, ...heads.map(([told, kind]) => element("th", { scope: "col", class: kind }, told))));
   at("differences").tBodies[0].replaceChildren(...(rows.length ? rows : [element("tr", {}, element("td", { class: "text soft", colspan: heads.length },
     "No two configurations share a seed or a choice that could be compared."))]));
