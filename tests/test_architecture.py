@@ -27,7 +27,6 @@ MAY = {
     "compose": {"errors"},
     "chain": {"errors", "compose", "config"},
     "inference": {"types", "data", "build"},
-    "comparison": {"errors", "comparison", "runs"},
     "cli": {"errors", "commands"},
 }
 OUTSIDE = {"hydra", "lightning", "wandb", "omegaconf"}
