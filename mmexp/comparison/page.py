@@ -56,7 +56,8 @@ def _interval(metric: str, one: Configuration) -> str:
     over = f"over {count} seeds" if count > 1 else "from a single seed"
     if one.low is None or one.high is None:
         return f"{shown(metric, one.mean)} {over}"
-    return f"{shown(metric, one.mean)} [{shown(metric, one.low, unit=False)} to {shown(metric, one.high)}] {over}"
+    ends = f"[{shown(metric, one.low, unit=False)} to {shown(metric, one.high)}]".replace("-", "−")
+    return f"{shown(metric, one.mean)} {ends} {over}"
 
 
 def _rivals(comparison: Comparison, best: Configuration) -> list[Difference]:

@@ -37,7 +37,7 @@ function drawImportance() {
     marker: { color: faded(colourOf("s1"), 0.6) },
     error_x: { type: "data", symmetric: false, array: whiskers("high"), arrayminus: whiskers("low"), color: colourOf("ink"), thickness: 1.5, width: 5 },
     hovertemplate: "%{x:.0%}<extra></extra>" }],
-  { xaxis: { tickformat: ".0%", range: [0, 1], title: { text: "share of the variance", font: { size: 12 }, standoff: 8 } },
+  { xaxis: { tickformat: ".0%", range: [0, 1.03], title: { text: "share of the variance", font: { size: 12 }, standoff: 8 } },
     yaxis: labels(told.map((one) => one.group), narrow() ? 18 : 28) });
 }
 
