@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mmexp.comparison.galleries import galleries_of
-from mmexp.comparison.types import Comparison, Run
+from mmexp.comparison.types import Comparison, Difference, Importance, Run
 from mmexp.runs.sweep_table import main_metrics
 from mmexp.runs.table import Number, falls, read_numbers
 
@@ -185,6 +185,11 @@ def _statistics(comparison: Comparison, groups: Sequence[Group]) -> dict[str, An
     ]
     return {
         "configurations": sorted(configurations, key=lambda one: one["group"]),
-        "importance": [asdict(one) for one in comparison.importance],
-        "differences": [asdict(one) for one in comparison.differences],
+        "importance": [_numbers(one) for one in comparison.importance],
+        "differences": [_numbers(one) for one in comparison.differences],
     }
+
+
+def _numbers(row: Importance | Difference) -> dict[str, Any]:
+    """Return a row of a table; what is not a number is not known, and has no place in JSON."""
+    return {name: None if value != value else value for name, value in asdict(row).items()}

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -75,7 +76,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
         Difference("fusion", "xattn", "concat", 3, 0.1, 0.08, 0.12, 0.0004, 0.001, "better"),
         Difference("configuration", "xattn", HOSTILE, 2, 0.01, None, None, None, None, "too close to call"),
     ]
-    importance = [Importance("fusion", 0.7, 0.5, 0.9), Importance("optimizer.lr", 0.2, None, None)]
+    importance = [Importance("fusion", 0.7, 0.5, 0.9), Importance("optimizer.lr", 0.2, nan, nan)]
     notes = ["run run-3: failed, not in the statistics"]
     return Comparison(METRIC, True, runs, configurations, importance, differences, notes=notes)
 
