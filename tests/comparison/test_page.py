@@ -179,7 +179,7 @@ def test_pictures_and_settings_of_two_runs_side_by_side(opened: Opened):
     assert opened.page.locator("#sides img").count() == 4 + 4 + 4 + 3
     widths = opened.page.locator("#sides img").evaluate_all("all => all.map((image) => image.naturalWidth)")
     assert set(widths) == {64}
-    assert "2 times for run-0, 1 times for run-1" in opened.page.inner_text("#sides")
+    assert "2 (run-0), 1 (run-1)" in opened.page.inner_text("#sides")
     assert opened.texts("#settings tbody tr") == ["seed01"]
     opened.page.select_option("#second", "run-4")
     assert "No gallery.json in run-4" in opened.page.inner_text("#sides")

@@ -40,9 +40,9 @@ function drawQueries() {
   const both = one.map((query) => [query, two.find((other) => same(other) === same(query))]).filter(([, other]) => other);
   if (!both.length) return at("sides").replaceChildren(element("p", { class: "nothing" }, "The two runs were asked nothing that is the same."));
   const found = (place) => both.filter((queries) => queries[place].retrieved.some((answer) => answer.right)).length;
-  const sum = runs.map((run, place) => `${found(place)} times for ${nameOf(run)}`).join(", ");
+  const sum = runs.map((run, place) => `${found(place)} (${nameOf(run)})`).join(", ");
   const heads = element("div", { class: "query heads" }, element("span"), ...runs.map((run) => element("span", {}, titleOf(run))));
-  at("sides").replaceChildren(element("p", { class: "sum" }, `Of ${both.length} queries a right answer is among those shown: ${sum}.`), heads,
+  at("sides").replaceChildren(element("p", { class: "sum" }, `Queries, of ${both.length}, with a right answer among those shown: ${sum}.`), heads,
     ...both.map((queries) => element("div", { class: "query" }, element("div", { class: "ask" }, ...picture(queries[0]), element("span", { title: queries[0].text }, queries[0].text)),
       ...queries.map((query, place) => answers(query.retrieved, titleOf(runs[place]))))));
 }
