@@ -1,7 +1,5 @@
 """`report.html`: one self-contained page about a run, with its curves, numbers and pictures."""
 
-import base64
-import io
 import json
 import os
 import re
@@ -18,10 +16,11 @@ from PIL import Image
 from mmexp.runs.curves import draw, history
 from mmexp.runs.facts import facts_of
 from mmexp.runs.forgetting import Sequence, heat_map
+from mmexp.runs.pictures import inline, write_gallery
 from mmexp.runs.record import write_atomically
 from mmexp.runs.table import Number, read_numbers, shown, times
 
-_SIDE = 96  # pixels of an inlined picture
+_SIDE = 96  # pixels of a picture under its heat
 _MOST_CLASSES = 30
 _LEADING = ("encoder", "fusion", "adapter", "objective", "task", "data")
 
@@ -107,7 +106,10 @@ class Gallery:
 
 
 def write_report(directory: Path, gallery: Gallery) -> Path:
-    """Write `directory/report.html` from the run's files and `gallery`; a file that is not there is left out."""
+    """Write `directory/report.html` from the run's files and `gallery`; a file that is not there is left out.
+
+    What was retrieved is also written as data, to `gallery.json`.
+    """
     text = _read(directory / "config.yaml")
     config = yaml.safe_load(text) or {}
     run = json.loads(_read(directory / "run.json") or "{}")
@@ -129,6 +131,7 @@ def write_report(directory: Path, gallery: Gallery) -> Path:
     )
     path = directory / "report.html"
     write_atomically(path, page)
+    write_gallery(directory, gallery.retrieval)
     return path
 
 
@@ -191,15 +194,6 @@ def _by_split(numbers: list[Number], metrics: dict[str, float]) -> list[dict[str
         {"name": name or "run", "numbers": rows, "candidates": metrics.get(f"{name}/candidates")}
         for name, rows in splits.items()
     ]
-
-
-def inline(picture: Image.Image) -> str:
-    """Return `picture` as a data URI of at most 96 pixels a side."""
-    small = picture.convert("RGBA" if picture.mode in ("RGBA", "LA", "P") else "RGB")
-    small.thumbnail((_SIDE, _SIDE))
-    out = io.BytesIO()
-    small.save(out, "WEBP", quality=85)
-    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 def overlay(seen: Attention) -> Image.Image:
