@@ -4,6 +4,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,8 @@ def prepare(request: Request) -> Experiment:
     strong, seed = build.strong(config), config["seed"]
     train = train_loader(source.splits["train"], encoders, reading, variation, teachers, strong, seed)
     budget: Any = build.make(config["budget"])
-    steps = budget.total_steps(reading.batch_size, len(source.splits["train"]), 1.0)
+    spends = partial(budget.total_steps, reading.batch_size, len(source.splits["train"]))
+    steps, limit = spends(1.0)
     balance = build.balance(config, assembled, train.dataset, teacher)
     task = build.task(config, assembled, balance, steps, teacher)
     task.samples = source.splits
@@ -103,16 +105,21 @@ def prepare(request: Request) -> Experiment:
     if budget.flops:
         from mmexp.training.cost import step_cost
 
-        batch = next(iter(train))
-        flops = step_cost(task, keeping.served(batch) if keeping else batch).flops
-        steps = task.total_steps = budget.total_steps(reading.batch_size, len(source.splits["train"]), flops)
+        # The random numbers to come stay as they are, so that a run of so many steps is the same run.
+        with torch.random.fork_rng(devices=[]):
+            batch = next(iter(train))
+            task.pace.flops = step_cost(task, keeping.served(batch) if keeping else batch).flops
+        steps, limit = spends(task.pace.flops)
+        task.total_steps = steps
     if isinstance(task, ContinualTask):
         metric = monitored(task)[0].removeprefix("val/")
         train = arrange(task, source, train.dataset, reading, metric, hardware.processes())
-    stopwatch = Stopwatch(reading.batch_size)
-    trainer = make_trainer(request, arguments, task, stopwatch, len(train), budget.seconds)
+    stopwatch = Stopwatch(reading.batch_size, task.pace)
+    task.pace.seconds, task.clock = budget.seconds, stopwatch.now
+    trainer = make_trainer(request, arguments, task, stopwatch, len(train))
     if keeping:
-        keeping.epochs, keeping.device = ceil(steps / len(train)), trainer.strategy.root_device
+        keeping.epochs = ceil(steps / len(train)) if steps else sys.maxsize
+        keeping.device = trainer.strategy.root_device
     return Experiment(
         task=task,
         trainer=trainer,
@@ -122,6 +129,7 @@ def prepare(request: Request) -> Experiment:
         source=source,
         loaded=assembled.loaded,
         keeping=keeping,
+        limit=limit,
     )
 
 
