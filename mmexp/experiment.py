@@ -27,7 +27,7 @@ from mmexp.tasks.base import Task
 from mmexp.tasks.continual import ContinualTask
 from mmexp.trainer import make_trainer, monitored
 from mmexp.training.interrupt import Interrupted
-from mmexp.training.loggers import finish
+from mmexp.training.loggers import announce, conclude, finish, without_wandb
 from mmexp.training.progress import Stopwatch
 from mmexp.types import Batch, TeacherShape
 
@@ -35,13 +35,15 @@ from mmexp.types import Batch, TeacherShape
 def run(request: Request) -> int:
     """Train, evaluate and report; return the exit status. Raises RequestError before anything is written."""
     experiment = prepare(request)
-    first = experiment.trainer.is_global_zero
+    first, loggers = experiment.trainer.is_global_zero, experiment.trainer.loggers
     record = RunRecord(request.directory, facts(request, experiment))
     if first:
         record.start(OmegaConf.to_yaml(OmegaConf.create(dict(request.config))))
         print(opening(experiment, request))
     status, error, code = "failed", None, 1
     try:
+        if first:
+            announce(loggers, record.facts)
         record.facts |= keep(experiment)
         metrics = train_and_evaluate(experiment, request)
         if first:
@@ -52,12 +54,14 @@ def run(request: Request) -> int:
     except Exception as failure:
         error = told(failure)
     finally:
-        finish(experiment.trainer.loggers, failed=status != "completed")
         if first:
             record.update(**measured(experiment))
             record.finish(status, error)
-    if status == "completed" and first:
-        show(experiment, request, metrics)
+    try:
+        if status == "completed" and first:
+            conclude(loggers, request.directory, metrics, show(experiment, request, metrics))
+    finally:
+        finish(loggers, record.facts, failed=status != "completed")
     return code
 
 
@@ -191,7 +195,8 @@ def in_sequence(task: ContinualTask, experiment: Experiment, request: Request) -
 def evaluate(task: Task, trainer: L.Trainer, evaluations: Mapping[str, DataLoader[Batch]]) -> dict[str, float]:
     """Return the flat metrics of every evaluation set."""
     task.splits, task.results = list(evaluations), {}
-    trainer.test(task, list(evaluations.values()), verbose=False)
+    with without_wandb(trainer):
+        trainer.test(task, list(evaluations.values()), verbose=False)
     return dict(task.results)
 
 
@@ -209,8 +214,8 @@ def resumed(request: Request) -> Path | None:
     raise RequestError(f"resume={asked}: there is no {last}.")
 
 
-def show(experiment: Experiment, request: Request, metrics: dict[str, float]) -> None:
-    """Write the report page and print the closing table."""
+def show(experiment: Experiment, request: Request, metrics: dict[str, float]) -> Any:
+    """Write the report page and print the closing table; return the pictures of the page."""
     from rich.console import Console
 
     from mmexp.runs.forgetting import sequence_table
@@ -228,3 +233,4 @@ def show(experiment: Experiment, request: Request, metrics: dict[str, float]) ->
     if table.row_count:
         console.print(table)
     console.print(f"report: {page}", soft_wrap=True)
+    return gallery

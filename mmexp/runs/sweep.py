@@ -53,4 +53,8 @@ class Summary(Callback):
             console.print(sweep_table(rows))
             if means := seeds_table(rows):
                 console.print(means)
+            if "wandb" in (config.logger or {}):
+                from mmexp.training.wandb_run import log_comparison
+
+                log_comparison(config.logger.wandb, str(config.sweep.name), directory, rows)
             print(f"sweep: {directory}", file=sys.stdout)
