@@ -77,7 +77,7 @@ def test_its_summary_holds_the_best_validation_and_the_final_test(sweep):
 
 
 def test_its_pictures_tables_and_report_are_there(sweep):
-    run, _ = logged(sweep[0] / "0")
+    run, records = logged(sweep[0] / "0")
     files = next((sweep[0] / "0").glob("wandb/offline-run-*/files"))
     report = files / run["summary"]["report"]["path"]
     assert report.read_text() == (sweep[0] / "0" / "report.html").read_text()
@@ -85,8 +85,11 @@ def test_its_pictures_tables_and_report_are_there(sweep):
     assert numbers["columns"] == ["split", "metric", "value", "before training", "chance"]
     retrieved = json.loads((files / run["summary"]["retrieved/text to image, test"]["path"]).read_text())
     row = dict(zip(retrieved["columns"], retrieved["data"][0], strict=True))
-    assert row["place"] == 1
-    assert row["answer picture"]["_type"] == "image-file"
+    assert (row["query"], row["place"], row["answer picture"]) == ("red", 1, "Image")
+    # Pictures travel in the table's artefact.
+    tables = {r["artifact"]["name"]: r["artifact"]["manifest"]["contents"] for r in records if r["type"] == "artifact"}
+    (sent,) = (contents for name, contents in tables.items() if name.endswith("texttoimagetest"))
+    assert [entry for entry in sent if entry["path"].startswith("media/images/")]
 
 
 def test_a_failed_run_is_marked_and_can_be_uploaded(sweep):
