@@ -13,6 +13,7 @@ COMMANDS = {
     "cache": "what frozen parts said, kept on disk:  mmexp cache [ls | rm KEY... | rm all]",
     "chain": "stages one after the other, each from the last:  mmexp chain three_stages",
     "compare": "runs and sweeps side by side, and which differences are luck:  mmexp compare PATH...",
+    "watch": "how far a sweep or a run is:  mmexp watch NAME [--once]",
     "lineage": "which runs came from which, as a tree:  mmexp lineage [PATH ...]",
     "list": "the parts there are, one line each:  mmexp list [GROUP]",
 }

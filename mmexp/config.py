@@ -170,6 +170,10 @@ def _check_sequence(config: Mapping[str, Any], nodes: Mapping[str, Node]) -> Non
         )
     if "adapter" in method.values and not nodes["adapter"].values["_target_"].endswith(".Full"):
         raise RequestError("continual: this method has adapters of its own. Choose adapter=full.")
+    if config["budget"]["seconds"]:
+        raise RequestError(
+            "budget.seconds: tasks in sequence have as many steps each, which time cannot tell. Set budget.steps."
+        )
     if config["early_stopping"]["patience"]:
         raise RequestError("early_stopping.patience: tasks in sequence have no best validation. Leave it null.")
 

@@ -16,7 +16,7 @@ SHAPES: dict[str, Callable[[float], float]] = {
 
 
 def current(value: Curriculum[float], progress: float) -> float:
-    """Return what `value` is at `progress`, the share (0 to 1) of the run's steps that is done.
+    """Return what `value` is at `progress`, the share (0 to 1) of the run that is done.
 
     A mapping goes `from` one value `to` another between the shares `start` (0) and `end` (1) of the run, in the given
     `shape`: `linear`, `cosine` (slow, fast, slow) or `step` (at once, at `end`).

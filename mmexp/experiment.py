@@ -4,6 +4,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from functools import partial
 from math import ceil
 from typing import Any, cast
 
@@ -27,7 +28,7 @@ from mmexp.tasks.base import Task
 from mmexp.tasks.continual import ContinualTask
 from mmexp.trainer import make_trainer, monitored
 from mmexp.training.interrupt import Interrupted
-from mmexp.training.loggers import finish
+from mmexp.training.loggers import announce, conclude, finish, without_wandb
 from mmexp.training.progress import Stopwatch
 from mmexp.types import Batch, TeacherShape
 
@@ -35,13 +36,15 @@ from mmexp.types import Batch, TeacherShape
 def run(request: Request) -> int:
     """Train, evaluate and report; return the exit status. Raises RequestError before anything is written."""
     experiment = prepare(request)
-    first = experiment.trainer.is_global_zero
+    first, loggers = experiment.trainer.is_global_zero, experiment.trainer.loggers
     record = RunRecord(request.directory, facts(request, experiment))
     if first:
         record.start(OmegaConf.to_yaml(OmegaConf.create(dict(request.config))))
         print(opening(experiment, request))
     status, error, code = "failed", None, 1
     try:
+        if first:
+            announce(loggers, record.facts)
         record.facts |= keep(experiment)
         metrics = train_and_evaluate(experiment, request)
         if first:
@@ -52,12 +55,14 @@ def run(request: Request) -> int:
     except Exception as failure:
         error = told(failure)
     finally:
-        finish(experiment.trainer.loggers, failed=status != "completed")
         if first:
             record.update(**measured(experiment))
             record.finish(status, error)
-    if status == "completed" and first:
-        show(experiment, request, metrics)
+    try:
+        if status == "completed" and first:
+            conclude(loggers, request.directory, metrics, show(experiment, request, metrics))
+    finally:
+        finish(loggers, record.facts, failed=status != "completed")
     return code
 
 
@@ -89,7 +94,8 @@ def prepare(request: Request) -> Experiment:
     strong, seed = build.strong(config), config["seed"]
     train = train_loader(source.splits["train"], encoders, reading, variation, teachers, strong, seed)
     budget: Any = build.make(config["budget"])
-    steps = budget.total_steps(reading.batch_size, len(source.splits["train"]), 1.0)
+    spends = partial(budget.total_steps, reading.batch_size, len(source.splits["train"]))
+    steps, limit = spends(1.0)
     balance = build.balance(config, assembled, train.dataset, teacher)
     task = build.task(config, assembled, balance, steps, teacher)
     task.samples = source.splits
@@ -104,21 +110,26 @@ def prepare(request: Request) -> Experiment:
     if budget.flops:
         from mmexp.training.cost import step_cost
 
-        batch = next(iter(train))
-        flops = step_cost(task, keeping.served(batch) if keeping else batch).flops
-        steps = task.total_steps = budget.total_steps(reading.batch_size, len(source.splits["train"]), flops)
+        # The random numbers to come stay as they are, so that a run of so many steps is the same run.
+        with torch.random.fork_rng(devices=[]):
+            batch = next(iter(train))
+            task.pace.flops = step_cost(task, keeping.served(batch) if keeping else batch).flops
+        steps, limit = spends(task.pace.flops)
+        task.total_steps = steps
     if isinstance(task, ContinualTask):
         metric = monitored(task)[0].removeprefix("val/")
         train = arrange(task, source, train.dataset, reading, metric, hardware.processes())
         epoch_steps = len(train)
     else:
         order: Any = train.batch_sampler
-        order.steps, epoch_steps = steps, order.steps_per_epoch
+        order.steps, epoch_steps = steps or sys.maxsize, order.steps_per_epoch
     task.steps_per_epoch = epoch_steps
-    stopwatch = Stopwatch(reading.batch_size)
-    trainer = make_trainer(request, arguments, task, stopwatch, epoch_steps, budget.seconds)
+    stopwatch = Stopwatch(reading.batch_size, task.pace)
+    task.pace.seconds, task.clock = budget.seconds, stopwatch.now
+    trainer = make_trainer(request, arguments, task, stopwatch, epoch_steps)
     if keeping:
-        keeping.epochs, keeping.device = ceil(steps / epoch_steps), trainer.strategy.root_device
+        keeping.epochs = ceil(steps / epoch_steps) if steps else sys.maxsize
+        keeping.device = trainer.strategy.root_device
     return Experiment(
         task=task,
         trainer=trainer,
@@ -128,6 +139,7 @@ def prepare(request: Request) -> Experiment:
         source=source,
         loaded=assembled.loaded,
         keeping=keeping,
+        limit=limit,
     )
 
 
@@ -190,12 +202,13 @@ def in_sequence(task: ContinualTask, experiment: Experiment, request: Request) -
 def evaluate(task: Task, trainer: L.Trainer, evaluations: Mapping[str, DataLoader[Batch]]) -> dict[str, float]:
     """Return the flat metrics of every evaluation set."""
     task.splits, task.results = list(evaluations), {}
-    trainer.test(task, list(evaluations.values()), verbose=False)
+    with without_wandb(trainer):
+        trainer.test(task, list(evaluations.values()), verbose=False)
     return dict(task.results)
 
 
-def show(experiment: Experiment, request: Request, metrics: dict[str, float]) -> None:
-    """Write the report page and print the closing table."""
+def show(experiment: Experiment, request: Request, metrics: dict[str, float]) -> Any:
+    """Write the report page and print the closing table; return the pictures of the page."""
     from rich.console import Console
 
     from mmexp.runs.forgetting import sequence_table
@@ -213,3 +226,4 @@ def show(experiment: Experiment, request: Request, metrics: dict[str, float]) ->
     if table.row_count:
         console.print(table)
     console.print(f"report: {page}", soft_wrap=True)
+    return gallery

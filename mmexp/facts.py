@@ -8,7 +8,6 @@ from torch import nn
 from mmexp.request import Experiment, Request
 from mmexp.runs.parents import fingerprint, parent
 from mmexp.runs.record import hardware_facts
-from mmexp.training.flops import FirstStepFlops
 
 
 def opening(experiment: Experiment, request: Request) -> str:
@@ -17,11 +16,20 @@ def opening(experiment: Experiment, request: Request) -> str:
     total, trained = counted(task)
     part = "all trained" if trained == total else f"{trained / total:.1%} trained"
     rows = ", ".join(f"{name} {len(samples):,}" for name, samples in splits.items())
-    batch = experiment.stopwatch.batch_size
     start = f"{experiment.loaded.told()}\n" if experiment.loaded else ""
-    doing = f"{part}; {task.total_steps:,} steps of {batch}" if request.config["train"] else "measured as they are"
+    doing = f"{part}; {_length(experiment)}" if request.config["train"] else "measured as they are"
     told = f"{request.config['name']}: {total / 1e6:.1f} M weights, {doing}; rows: {rows}"
     return f"{start}{told}\nrun: {request.directory}"
+
+
+def _length(experiment: Experiment) -> str:
+    """Return when the run ends, with the limit that ends it, so that runs that were to spend the same can be seen not to."""
+    pace, batch = experiment.task.pace, experiment.stopwatch.batch_size
+    time = f"{pace.seconds:,g} s of training" if pace.seconds else ""
+    if pace.total_steps is None:
+        return f"{time} in steps of {batch}"
+    steps = f"{pace.total_steps:,} steps of {batch} (budget.{experiment.limit})"
+    return f"{steps} or {time}" if time else steps
 
 
 def facts(request: Request, experiment: Experiment) -> dict[str, Any]:
@@ -41,6 +49,8 @@ def facts(request: Request, experiment: Experiment) -> dict[str, Any]:
         "skipped": dict(experiment.source.skipped),
         "hardware": hardware_facts(),
         "parameters": {"total": total, "trainable": trained},
+        "total_steps": task.total_steps,
+        "total_seconds": task.pace.seconds,
     }
 
 
@@ -57,16 +67,20 @@ def _built(choices: Mapping[str, str], encoders: Collection[str]) -> dict[str, s
 
 
 def measured(experiment: Experiment) -> dict[str, Any]:
-    """Return what training has cost so far. Captions that were cut count each time they are read in this process."""
+    """Return what training has cost so far. Captions that were cut count each time they are read in this process.
+
+    `budget` is what was spent of each limit; `train_flops` are those of the first step for all steps.
+    """
     stopwatch, steps = experiment.stopwatch, experiment.trainer.global_step
-    trainer: Any = experiment.trainer
-    flops = next(one for one in trainer.callbacks if isinstance(one, FirstStepFlops)).per_step
+    samples, seconds = steps * stopwatch.batch_size, round(stopwatch.train_seconds, 2)
+    flops = experiment.task.pace.flops and experiment.task.pace.flops * steps
     text = dict(experiment.task.model.encoders.items()).get("text")
     return {
         "steps": steps,
-        "samples_seen": steps * stopwatch.batch_size,
+        "samples_seen": samples,
         "samples_per_second": round(stopwatch.samples_per_second, 1),
-        "train_seconds": round(stopwatch.train_seconds, 2),
-        "train_flops": None if flops is None else flops * steps * trainer.world_size,
+        "train_seconds": seconds,
+        "train_flops": flops,
+        "budget": {"steps": steps, "samples": samples, "seconds": seconds, "flops": flops},
         "captions_cut": int(getattr(text, "cut", 0)),
     }

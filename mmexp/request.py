@@ -28,7 +28,7 @@ class Request:
 
 @dataclass
 class Experiment:
-    """Everything of a run, built and ready."""
+    """Everything of a run, built and ready. `limit` names the key of `budget` that ends it, seconds apart."""
 
     task: Task
     trainer: L.Trainer
@@ -38,3 +38,4 @@ class Experiment:
     source: DataSource
     loaded: Loaded | None
     keeping: Keeping | None = None
+    limit: str = "steps"

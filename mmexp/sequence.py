@@ -37,10 +37,12 @@ def arrange(task: ContinualTask, source: DataSource, train: Any, loading: Loadin
         )
     method, rows = task.continual, list(source.tasks.values())
     task.names, task.metric = list(source.tasks), metric
-    steps = max(1, task.total_steps // len(rows))
-    task.total_steps = min(task.total_steps, steps * len(rows))
+    # A sequence that time would end is refused.
+    whole = task.total_steps or 1
+    steps = max(1, whole // len(rows))
+    whole = task.total_steps = min(whole, steps * len(rows))
     if method.joint:
-        rows, steps = [np.concatenate(rows)], task.total_steps
+        rows, steps = [np.concatenate(rows)], whole
     task.steps_per_task, task.log_every_steps = steps, min(task.log_every_steps, steps)
     for name, own in source.tasks.items():
         if len(own) < loading.batch_size:

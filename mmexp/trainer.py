@@ -1,6 +1,5 @@
 """The Lightning trainer of a run: its callbacks, its loggers, when it validates."""
 
-from datetime import timedelta
 from math import ceil
 from typing import Any
 
@@ -13,7 +12,6 @@ from mmexp.resuming import resumed, rows_before, steps_before
 from mmexp.runs.table import falls
 from mmexp.tasks.base import Task
 from mmexp.tasks.continual import ContinualTask
-from mmexp.training.flops import FirstStepFlops
 from mmexp.training.interrupt import SignalCheckpoint
 from mmexp.training.loggers import RunFacts
 from mmexp.training.messages import quieten
@@ -44,18 +42,20 @@ def make_trainer(
     task: Task,
     stopwatch: Stopwatch,
     epoch_steps: int,
-    seconds: float | None,
 ) -> L.Trainer:
-    """Return the trainer. Validations are spread evenly, the last one at the end of the budget (but for a few steps)."""
+    """Return the trainer. Validations are spread evenly, the last one at the end of the budget (but for a few steps).
+
+    Where time alone ends the run, they come after so many epochs, and one at the end.
+    """
     config = request.config
     checkpointing, stopping = build.make(config["checkpoint"]), build.make(config["early_stopping"])
     metric: str | None
     metric, mode = monitored(task)
     if checkpointing.monitor:
         metric, mode = checkpointing.monitor, "min" if falls(checkpointing.monitor) else "max"
-    every = max(
-        1, task.total_steps // max(1, ceil(task.total_steps / (checkpointing.validate_every_epochs * epoch_steps)))
-    )
+    every = checkpointing.validate_every_epochs * epoch_steps
+    if task.total_steps:
+        every = max(1, task.total_steps // ceil(task.total_steps / every))
     if isinstance(task, ContinualTask):
         # Of a sequence the last weights are what was learned, and the end of each task is when to look.
         metric, every = None, task.steps_per_task
@@ -63,14 +63,13 @@ def make_trainer(
     quieten()
     return L.Trainer(
         **hardware,
-        max_steps=task.total_steps,
-        max_time=timedelta(seconds=seconds) if seconds else None,
+        max_steps=task.total_steps or -1,
+        max_epochs=-1,
         val_check_interval=every,
         check_val_every_n_epoch=None,
         callbacks=[
             stopwatch,
-            FirstStepFlops(),
-            ProgressBar(stopwatch, task.total_steps),
+            ProgressBar(stopwatch),
             *stopping.callbacks(metric, mode),
             *checkpointing.callbacks(directory, metric, mode, epoch_steps),
             SignalCheckpoint(directory),

@@ -88,7 +88,9 @@ def class_texts(config: Config, assembled: Assembled, supervision: Supervision) 
     return make(config["prompts"]).texts(supervision.classes)
 
 
-def task(config: Config, assembled: Assembled, sharing: nn.Module, total_steps: int, teaching: Teacher | None) -> Task:
+def task(
+    config: Config, assembled: Assembled, sharing: nn.Module, total_steps: int | None, teaching: Teacher | None
+) -> Task:
     """Return the LightningModule."""
     more: dict[str, Any] = {"teacher": teaching} if teaching else {}
     if config.get("continual"):
@@ -103,7 +105,7 @@ def task(config: Config, assembled: Assembled, sharing: nn.Module, total_steps: 
         factory(config["schedule"]),
         seed=config["seed"],
         total_steps=total_steps,
-        log_every_steps=min(config["log_every_steps"], total_steps),
+        log_every_steps=min(config["log_every_steps"], total_steps or config["log_every_steps"]),
         **more,
     )
 

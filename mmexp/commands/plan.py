@@ -1,5 +1,6 @@
 """`mmexp plan`: what a run would be, before it runs."""
 
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +41,8 @@ def facts(experiment: Any) -> list[tuple[str, str]]:
     batch = experiment.keeping.served(live) if experiment.keeping else live
     cost = step_cost(task, batch)
     seconds = step_seconds(task, batch, experiment.trainer.precision)
+    in_time = int(task.pace.seconds / seconds) if task.pace.seconds else sys.maxsize
+    steps = min(in_time, task.total_steps or sys.maxsize)
     parameters = list(task.parameters())
     trained = sum(p.numel() for p in parameters if p.requires_grad)
     total = sum(p.numel() for p in parameters)
@@ -55,10 +58,10 @@ def facts(experiment: Any) -> list[tuple[str, str]]:
         ("parameters", f"{total:,}, of them trained {trained:,} ({trained / total:.1%})"),
         ("weights from", experiment.loaded.source if experiment.loaded else "the seed alone"),
         ("rows", ", ".join(f"{name} {n:,}" for name, n in rows.items())),
-        ("steps", f"{task.total_steps:,} of {len(batch['index'])} rows"),
+        ("steps", f"{steps:,} of {len(batch['index'])} rows"),
         ("FLOPs a step", f"{cost.flops / 1e9:,.1f} G"),
         ("memory", f"{(weights + state + cost.activation_bytes) / 1e6:,.0f} MB (weights, optimizer, activations)"),
-        ("time of a step", f"about {seconds:.2f} s here, so {task.total_steps * seconds / 60:.1f} min of training"),
+        ("time of a step", f"about {seconds:.2f} s here, so {steps * seconds / 60:.1f} min of training"),
         *(kept(experiment, live, seconds) if experiment.keeping else []),
     ]
 

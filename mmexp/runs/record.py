@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import resource
+import socket
 import subprocess
 import sys
 import time
@@ -29,6 +30,9 @@ class RunRecord:
         self.began = time.time()
         self.facts: dict[str, Any] = {
             "status": "running",
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "began": round(self.began, 2),
             **facts,
             "versions": versions(),
             "git": git_state(),

@@ -53,5 +53,9 @@ class Summary(Callback):
             console.print(sweep_table(rows))
             if means := seeds_table(rows):
                 console.print(means)
+            if "wandb" in (config.logger or {}):
+                from mmexp.training.wandb_run import log_comparison
+
+                log_comparison(config.logger.wandb, str(config.sweep.name), directory, rows)
             print(f"sweep: {directory}", file=sys.stdout)
             print(f"which choice mattered: mmexp compare {directory}", file=sys.stdout)

@@ -1,6 +1,7 @@
 """The task on which all others stand: a step, its named losses made into one, logging, the optimizer."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 from zlib import crc32
 
@@ -10,9 +11,11 @@ from torch import Tensor, nn
 
 from mmexp.curriculum import Curriculum
 from mmexp.model import Model
+from mmexp.pace import Pace
 from mmexp.tasks.balancing import BalancedStep, StepLosses, buffers_kept
 from mmexp.tasks.captions import caption_metrics, chosen_rows, write_captions
 from mmexp.tasks.evaluation import Gathered
+from mmexp.tasks.flops import flop_counter
 from mmexp.tasks.views import StepViews, looks_at
 from mmexp.tasks.zero_shot import class_vectors, zero_shot_metrics
 from mmexp.types import Batch, Said, Samples
@@ -26,6 +29,8 @@ class Task(L.LightningModule):
 
     `splits` names the evaluation sets in the order of their loaders; `samples` are the rows of each by its name. By
     `class_texts`, some of each class, evaluations classify zero-shot. `steps_per_epoch` is told in the history as `epoch`.
+    `class_texts`, some of each class, evaluations classify zero-shot. `pace` says how far the run is; where it has a limit of
+    seconds, `clock` tells those of training so far.
     """
 
     def __init__(
@@ -37,7 +42,7 @@ class Task(L.LightningModule):
         optimizer: Callable[..., torch.optim.Optimizer],
         schedule: Callable[..., Any],
         seed: int = 0,
-        total_steps: int = 1,
+        total_steps: int | None = 1,
         log_every_steps: int = 10,
     ):
         super().__init__()
@@ -46,13 +51,24 @@ class Task(L.LightningModule):
         self.weights = dict(weights)
         self.balance: Any = balance
         self.optimizer_factory, self.schedule_factory = optimizer, schedule
-        self.seed, self.total_steps, self.log_every_steps = seed, total_steps, log_every_steps
-        self.steps_per_epoch = 1
+        self.seed, self.log_every_steps = seed, log_every_steps
+        self.steps_per_epoch: int = 1
+        self.pace = Pace(total_steps)
+        self.clock: Callable[[], float] = float
         self.splits: list[str] = []
         self.samples: Mapping[str, Samples] = {}
         self.class_texts: list[list[str]] = []
         self.results: dict[str, float] = {}
         self.gathered: dict[str, Gathered] = {}
+
+    @property
+    def total_steps(self) -> int | None:
+        """The step at which the run ends, None where time alone ends it."""
+        return self.pace.total_steps
+
+    @total_steps.setter
+    def total_steps(self, steps: int | None) -> None:
+        self.pace.total_steps = steps
 
     heard: Callable[[Batch], Said] | None = None
     """What a teacher says of a batch, in words of this model's tokenizer; None for a task without one."""
@@ -92,7 +108,7 @@ class Task(L.LightningModule):
         """Return the loss of one step; every `log_every_steps` steps its numbers are logged."""
         # Dropout as a function of the step, so that a resumed run draws as one that was not interrupted.
         torch.manual_seed(crc32(f"{self.seed} {self.global_step} {self.global_rank}".encode()))
-        self.seen = self.views(batch, self.global_step, self.global_step / self.total_steps)
+        self.seen = self.views(batch, self.global_step, self.pace.share(self.global_step))
         losses, numbers = self.terms(self.seen)
         self.balanced = BalancedStep(self.balance, losses)
         if (self.global_step + 1) % self.log_every_steps == 0:
@@ -109,11 +125,21 @@ class Task(L.LightningModule):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Take the step, and show a balance that learns from it what it did to the same batch."""
-        super().optimizer_step(*args, **kwargs)
-        if hasattr(self.balance, "learn"):
-            with self.trainer.precision_plugin.forward_context():
-                self.balance.learn(self.values_again(self.seen))
+        counter = flop_counter() if self.pace.flops is None else None
+        with counter or nullcontext():
+            super().optimizer_step(*args, **kwargs)
+            if hasattr(self.balance, "learn"):
+                with self.trainer.precision_plugin.forward_context():
+                    self.balance.learn(self.values_again(self.seen))
         del self.seen
+        if counter:
+            self.pace.flops = float(counter.get_total_flops() * self.trainer.world_size)
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Look at the clock of the first process, once a step and before all that depends on it, and move the rate."""
+        if self.pace.seconds:
+            self.pace.spent = self.trainer.strategy.broadcast(self.clock())
+        super().lr_scheduler_step(scheduler, metric)
 
     @torch.no_grad()
     def values_again(self, views: StepViews) -> Tensor:
@@ -222,7 +248,7 @@ class Task(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return the optimizer over what is trained, and the schedule that ends with the budget."""
         optimizer = self.optimizer_factory(p for p in self.parameters() if p.requires_grad)
-        schedule = self.schedule_factory(optimizer, self.total_steps)
+        schedule = self.schedule_factory(optimizer, self.pace if self.pace.seconds else self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

@@ -63,7 +63,7 @@ class ContinualTask(Task):
         self.continual = continual
         self.names: Sequence[str] = ()
         self.metric = ""
-        self.steps_per_task = self.total_steps
+        self.steps_per_task = self.total_steps or 1
         self.number, self.finished = 0, -1
         self.measured: list[dict[str, float]] = []
         self.order: Any = None

@@ -14,7 +14,7 @@ from mmexp.types import Batch, Encoded, Prepared, Said, Views
 
 
 class StepViews:
-    """Implements `mmexp.types.Views` for one batch; `progress` is the share (0 to 1) of the run's steps that is done."""
+    """Implements `mmexp.types.Views` for one batch; `progress` is the share (0 to 1) of the run that is done."""
 
     def __init__(
         self,

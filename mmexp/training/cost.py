@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from mmexp.tasks.balancing import BalancedStep, buffers_kept
 from mmexp.tasks.base import Task
+from mmexp.tasks.flops import flop_counter
 from mmexp.types import Batch
 
 
@@ -35,7 +35,7 @@ def step_cost(task: Task, batch: Batch) -> StepCost:
 
     own = {p.untyped_storage().data_ptr() for p in task.parameters()}
     keeping = torch.autograd.graph.saved_tensors_hooks(hold, give)
-    with FlopCounterMode(display=False) as counter, keeping, buffers_kept(task):
+    with flop_counter() as counter, keeping, buffers_kept(task):
         losses, _ = task.terms(task.views(batch, 0))
         BalancedStep(task.balance, losses).loss.backward()
         if hasattr(task.balance, "learn"):

@@ -1,12 +1,15 @@
 """Experiment loggers, as factories that know the run."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import lightning as L
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+from mmexp.errors import RequestError
 
 
 @dataclass(frozen=True)
@@ -48,26 +51,89 @@ def wandb(
     tags: Sequence[str] = (),
 ) -> Logger:
     """A W&B run below `wandb/`: grouped by the sweep, tagged by choice. Online only where asked for, or with a key set."""
-    if mode == "auto":
-        mode = "online" if os.environ.get("WANDB_API_KEY") else "offline"
-    logger = WandbLogger(
+    from mmexp.training import wandb_run
+
+    resume = run.config["resume"]
+    return wandb_run.RunLogger(
         name=run.name,
         project=project,
         entity=entity,
         save_dir=str(run.directory),
         group=run.sweep,
         job_type=run.choices.get("task"),
-        tags=[*(f"{group}={choice}" for group, choice in sorted(run.choices.items())), *tags],
-        config=run.config,
-        mode=mode,
+        tags=wandb_run.tags_of(run.choices, tags),
+        config=wandb_run.shown_config(run.config),
+        mode=wandb_run.chosen_mode(mode),
+        id=wandb_run.earlier_id(run.directory if resume == "auto" else Path(resume)) if resume else None,
+        settings=wandb_run.settings(),
         reinit="finish_previous",
     )
-    return logger
 
 
-def finish(loggers: Sequence[Logger], failed: bool) -> None:
-    """Close every logger with the run's own status: W&B would otherwise merge the runs of a sweep, or call them done."""
+def runs_of(loggers: Sequence[Logger]) -> list[Any]:
+    """Return the W&B runs that have begun."""
+    return [one.experiment for one in loggers if isinstance(one, WandbLogger) and one._experiment is not None]
+
+
+@contextmanager
+def without_wandb(trainer: L.Trainer) -> Iterator[None]:
+    """Keep the final numbers, and those before training, from becoming points of W&B's curves."""
+    whole, trainer.loggers = trainer.loggers, [one for one in trainer.loggers if not isinstance(one, WandbLogger)]
+    try:
+        yield
+    finally:
+        trainer.loggers = whole
+
+
+def announce(loggers: Sequence[Logger], facts: Mapping[str, Any]) -> None:
+    """Begin the W&B run, with the `choices` and, as `run.<key>`, the facts of `run.json`; tell the user where to look.
+
+    Raises RequestError where W&B lets nobody in.
+    """
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            run = _begun(logger)
+            passing = ("choices", "status", "error")
+            about = {name: value for name, value in facts.items() if name not in passing}
+            run.config.update({"choices": facts["choices"], "run": about}, allow_val_change=True)
+            tell_where(run)
+
+
+def tell_where(run: Any) -> None:
+    """Print where a W&B run can be looked at; nothing of one that is disabled."""
+    if run.offline:
+        print(f"W&B, offline: {Path(run.dir).parent} (wandb leet shows it, wandb sync uploads it)")
+    elif run.url:
+        print(f"W&B: {run.url}")
+
+
+def _begun(logger: WandbLogger) -> Any:
+    from wandb.errors import Error
+
+    try:
+        return logger.experiment
+    except Error as error:
+        raise RequestError(
+            f"logger=wandb: {error} Set WANDB_API_KEY to your key, or logger.wandb.mode=offline."
+        ) from error
+
+
+def conclude(loggers: Sequence[Logger], directory: Path, metrics: Mapping[str, float], gallery: Any) -> None:
+    """Hand W&B what is known of a run that completed: final numbers, the report's `gallery` and the report itself."""
+    for run in runs_of(loggers):
+        from mmexp.training import wandb_run
+
+        wandb_run.conclude(run, directory, metrics, gallery)
+
+
+def finish(loggers: Sequence[Logger], facts: Mapping[str, Any], failed: bool) -> None:
+    """Close every logger with the run's own status: W&B would otherwise merge the runs of a sweep, or call them done.
+
+    What became known of the run since `announce` goes to the summary.
+    """
     for logger in loggers:
         logger.finalize("failed" if failed else "success")
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish(exit_code=int(failed))
+    for run in runs_of(loggers):
+        before = run.config.get("run") or {}
+        run.summary.update({key: value for key, value in facts.items() if value != before.get(key)})
+        run.finish(exit_code=int(failed))

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn, optim
 from torch.optim.lr_scheduler import LambdaLR
 
+from mmexp.pace import Pace
 from mmexp.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 
@@ -74,13 +75,30 @@ def adagrad(
     return optim.Adagrad(_groups(parameters, weight_decay), lr=lr)
 
 
-Schedule = Callable[[optim.Optimizer, int], LambdaLR]
+Schedule = Callable[[optim.Optimizer, int | Pace], LambdaLR]
+
+# Where time ends a run, the steps of a warm-up may be more than there will be.
+_LONGEST_WARM_UP = 0.1
 
 
-def _warmed(step: int, total: int, warmup: int, shape: Callable[[float], float]) -> float:
+def _warmed(step: int, length: int | Pace, warmup: int, shape: Callable[[float], float]) -> float:
+    if isinstance(length, Pace):
+        return _warmed_by_pace(step, length, warmup, shape)
     if step < warmup:
         return (step + 1) / (warmup + 1)
-    return shape(min(1.0, (step - warmup) / max(1, total - warmup)))
+    return shape(min(1.0, (step - warmup) / max(1, length - warmup)))
+
+
+def _warmed_by_pace(step: int, pace: Pace, warmup: int, shape: Callable[[float], float]) -> float:
+    share = pace.share(step)
+    if share >= 1:
+        return shape(1.0)
+    if pace.warm is None:
+        risen = max((step + 1) / (warmup + 1), share / _LONGEST_WARM_UP)
+        if risen < 1:
+            return risen
+        pace.warm = share
+    return shape((share - pace.warm) / (1 - pace.warm))
 
 
 def _flat(_: float) -> float:
@@ -95,22 +113,26 @@ def _half_cosine(done: float, end: float) -> float:
     return end + (1 - end) * (1 + cos(pi * done)) / 2
 
 
-def constant(optimizer: optim.Optimizer, total_steps: int, *, warmup_steps: NonNegativeInt = 0) -> LambdaLR:
-    """The optimizer's rate throughout, after a linear warm-up."""
-    return LambdaLR(optimizer, partial(_warmed, total=total_steps, warmup=warmup_steps, shape=_flat))
+def constant(optimizer: optim.Optimizer, length: int | Pace, *, warmup_steps: NonNegativeInt = 0) -> LambdaLR:
+    """The optimizer's rate throughout, after a linear warm-up.
+
+    Of this and all schedules `length` is the run's steps. Where it may be time that ends the run, it is the run's pace: then
+    the schedule follows the share that is done, and the warm-up takes `warmup_steps`, or a tenth of the run if that is less.
+    """
+    return LambdaLR(optimizer, partial(_warmed, length=length, warmup=warmup_steps, shape=_flat))
 
 
 def linear(
-    optimizer: optim.Optimizer, total_steps: int, *, warmup_steps: NonNegativeInt = 50, end: Fraction = 0.0
+    optimizer: optim.Optimizer, length: int | Pace, *, warmup_steps: NonNegativeInt = 50, end: Fraction = 0.0
 ) -> LambdaLR:
     """Linear warm-up, then linear fall to `end` times the rate at the last step."""
     shape = partial(_falling, end=end)
-    return LambdaLR(optimizer, partial(_warmed, total=total_steps, warmup=warmup_steps, shape=shape))
+    return LambdaLR(optimizer, partial(_warmed, length=length, warmup=warmup_steps, shape=shape))
 
 
 def cosine(
-    optimizer: optim.Optimizer, total_steps: int, *, warmup_steps: NonNegativeInt = 50, end: Fraction = 0.0
+    optimizer: optim.Optimizer, length: int | Pace, *, warmup_steps: NonNegativeInt = 50, end: Fraction = 0.0
 ) -> LambdaLR:
     """Linear warm-up, then half a cosine down to `end` times the rate at the last step (arXiv:1608.03983)."""
     shape = partial(_half_cosine, end=end)
-    return LambdaLR(optimizer, partial(_warmed, total=total_steps, warmup=warmup_steps, shape=shape))
+    return LambdaLR(optimizer, partial(_warmed, length=length, warmup=warmup_steps, shape=shape))

@@ -45,11 +45,13 @@ def test_schedules(name, options, rates):
 
 
 def test_the_first_limit_ends_the_budget():
-    assert Budget(steps=100, samples=640).total_steps(64, 1000, 1.0) == 10
-    assert Budget(epochs=2).total_steps(64, 1000, 1.0) == 30
-    assert Budget(flops=1e6).total_steps(64, 1000, 1e4) == 100
+    assert Budget(steps=100, samples=640).total_steps(64, 1000, 1.0) == (10, "samples")
+    assert Budget(samples=641).total_steps(64, 1000, 1.0) == (11, "samples")
+    assert Budget(epochs=2).total_steps(64, 1000, 1.0) == (30, "epochs")
+    assert Budget(flops=1e6).total_steps(64, 1000, 1e4) == (100, "flops")
+    assert Budget(seconds=5).total_steps(64, 1000, 1.0) == (None, "seconds")
     with pytest.raises(RequestError, match="nothing says when to end"):
-        Budget(seconds=5).total_steps(64, 1000, 1.0)
+        Budget().total_steps(64, 1000, 1.0)
 
 
 def test_a_gpu_that_is_not_there_is_refused():
