@@ -7,11 +7,13 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from comparison.made_up import write
 from PIL import Image
 
 from mmexp import cli
@@ -57,6 +59,10 @@ def folder(tmp_path_factory) -> Path:
         path, heard = picture.relative_to(here), picture.with_suffix(".wav").relative_to(here)
         lines.append(f"{path},{colour} {number},{path},{colour},{colour},{heard}")
     (here / "captions.csv").write_text("\n".join(lines))
+    for number, (fusion, seed) in enumerate(product(("concat", "xattn"), range(3))):
+        write(
+            here / "outputs" / "sweeps" / "fusions" / str(number), {"fusion": fusion, "seed": seed}, 0.3 + number / 50
+        )
     for page in PAGES:
         for name, text in files(page).items():
             (here / name).parent.mkdir(parents=True, exist_ok=True)

@@ -27,3 +27,11 @@ def test_the_benchmark_of_caches(tmp_path, what):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("ratio") == {"distil": 3, "sweep": 2}[what]
+
+
+def test_the_check_of_comparisons():
+    command = [sys.executable, SCRIPTS / "check_comparison.py", "--repeats", "4"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("3 x 2 grid, 3 seeds") == 4
+    assert "bootstrap-t, 10 pairs" in done.stdout
