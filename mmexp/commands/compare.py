@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mmexp.comparison.types import Comparison
+from mmexp.comparison.types import Comparison, Run
 from mmexp.errors import RequestError, nearest
 
 _FILES = ("--json", "--csv", "--markdown", "--html")
@@ -20,10 +20,9 @@ def main(arguments: Sequence[str]) -> int:
 
         return lineage.main([argument for argument in arguments if argument != "--tree"])
     paths, options = _asked(arguments)
-    from mmexp.comparison.reading import read
     from mmexp.comparison.statistics import compare
 
-    comparison = compare(read(paths), options.pop("--metric", None))
+    comparison = compare(_read(paths), options.pop("--metric", None))
     for option, file in options.items():
         _writer(option)(comparison, Path(file))
     _print(comparison)
@@ -32,15 +31,28 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _asked(arguments: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
+def _read(paths: Sequence[str]) -> list[Run]:
+    """Return the runs below directories, and those of projects of W&B."""
+    from mmexp.comparison.reading import read, with_choices
+
+    projects, directories = ([p for p in paths if p.startswith("wandb:") == is_one] for is_one in (True, False))
+    runs = read([Path(path) for path in directories]) if directories else []
+    if not projects:
+        return runs
+    from mmexp.comparison.wandb_runs import read_wandb
+
+    return with_choices([*runs, *(run for project in projects for run in read_wandb(project))])
+
+
+def _asked(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Return the paths, and from option to its value."""
-    paths: list[Path] = []
+    paths: list[str] = []
     options: dict[str, str] = {}
     left = list(arguments)
     while left:
         name, equals, value = left.pop(0).partition("=")
         if not name.startswith("-"):
-            paths.append(Path(name + equals + value))
+            paths.append(name + equals + value)
             continue
         if name not in (*_FILES, "--metric"):
             raise RequestError(f"'{name}' is no option of compare.{nearest(name, [*_FILES, '--metric', '--tree'])}")

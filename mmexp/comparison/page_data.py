@@ -9,7 +9,9 @@ from statistics import mean
 from typing import Any
 from urllib.parse import quote
 
+from mmexp.comparison.costs import cost_of
 from mmexp.comparison.galleries import galleries_of
+from mmexp.comparison.statistics import status
 from mmexp.comparison.types import Comparison, Difference, Importance, Run
 from mmexp.runs.sweep_table import main_metrics
 from mmexp.runs.table import Number, falls, read_numbers
@@ -18,10 +20,9 @@ _POINTS = 300  # of a curve
 _COSTS = {
     "train_seconds": "seconds of training",
     "wall_seconds": "seconds in all",
-    "parameters.total": "weights",
-    "parameters.trainable": "trained weights",
+    "parameters": "weights",
+    "trainable": "trained weights",
     "peak_memory_bytes": "memory, GB",
-    "flops_per_step": "FLOPs a step",
     "train_flops": "FLOPs of training",
 }
 
@@ -115,7 +116,7 @@ def _run(run: Run, groups: Sequence[Group], path: Path) -> dict[str, Any]:
     return {
         "name": run.name,
         "link": link,
-        "status": "pruned" if str(facts.get("stopped")).startswith("pruned") else str(facts.get("status", "unknown")),
+        "status": status(run),
         "note": str(facts.get("error") or facts.get("stopped") or ""),
         "group": groups.index(_group(run.choices)),
         "metrics": {name: value for name, value in run.metrics.items() if isfinite(value)},
@@ -126,9 +127,7 @@ def _run(run: Run, groups: Sequence[Group], path: Path) -> dict[str, Any]:
 
 
 def _cost(run: Run, name: str) -> float | None:
-    value: Any = run.facts
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
+    value = cost_of(run, name)
     return None if value is None else value / 1e9 if name == "peak_memory_bytes" else value
 
 

@@ -3,11 +3,14 @@
 import json
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+
+from mmexp.errors import RequestError
 
 
 def rows_of(directory: Path) -> list[dict[str, Any]]:
@@ -56,6 +59,17 @@ class Summary(Callback):
             if "wandb" in (config.logger or {}):
                 from mmexp.training.wandb_run import log_comparison
 
+                _write_page(directory)
                 log_comparison(config.logger.wandb, str(config.sweep.name), directory, rows)
             print(f"sweep: {directory}", file=sys.stdout)
             print(f"which choice mattered: mmexp compare {directory}", file=sys.stdout)
+
+
+def _write_page(directory: Path) -> None:
+    """Write `comparison.html` into a sweep, where there is anything to compare."""
+    from mmexp.comparison.page import write_page
+    from mmexp.comparison.reading import read
+    from mmexp.comparison.statistics import compare
+
+    with suppress(RequestError):
+        write_page(compare(read([directory])), directory / "comparison.html")

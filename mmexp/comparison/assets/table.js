@@ -8,7 +8,7 @@ const COLUMNS = () => [
   ...DATA.main.filter((metric) => metric !== state.metric).map((metric) => (
     { id: metric, told: words(metric), value: (run) => valueOf(run, metric), written: (value) => shown(metric, value) })),
   { id: "seconds", told: "seconds", value: (run) => run.costs.train_seconds ?? run.costs.wall_seconds, written: count },
-  { id: "weights", told: "weights", value: (run) => run.costs["parameters.total"], written: count },
+  { id: "weights", told: "weights", value: (run) => run.costs.parameters, written: count },
 ];
 
 // Numbers in names and choices sort as numbers; what is missing stands last either way.
