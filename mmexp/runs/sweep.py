@@ -32,25 +32,35 @@ def remove_if_without_runs(directory: Path) -> None:
 
 
 class Summary(Callback):
-    """A Hydra callback that prints the sweep's table when its last run has ended. `begun` is the sweep under way."""
+    """A Hydra callback that prints the sweep's table when its last run has ended.
+
+    `begun` is the sweep under way, `asked` the numbers of the runs that its command line asks for, None for all.
+    """
 
     begun: Path | None = None
+    asked: set[str] | None = None
+
+    @classmethod
+    def rows(cls) -> list[dict[str, Any]]:
+        """Return the rows of the runs asked for."""
+        every = rows_of(cls.begun) if cls.begun else []
+        return [row for row in every if cls.asked is None or row["number"] in cls.asked]
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Remember where the sweep writes."""
-        Summary.begun = Path(config.hydra.sweep.dir)
+        Summary.begun, Summary.asked = Path(config.hydra.sweep.dir), None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the tables to standard output."""
         from rich.console import Console
 
-        from mmexp.runs.sweep_table import seeds_table, sweep_table
+        from mmexp.runs.sweep_table import failures_table, seeds_table, sweep_table
 
-        directory = Path(config.hydra.sweep.dir)
-        rows = rows_of(directory)
-        if rows:
+        if rows := self.rows():
             console = Console()
             console.print(sweep_table(rows))
             if means := seeds_table(rows):
                 console.print(means)
-            print(f"sweep: {directory}", file=sys.stdout)
+            if failures := failures_table(rows):
+                console.print(failures)
+            print(f"sweep: {config.hydra.sweep.dir}", file=sys.stdout)
