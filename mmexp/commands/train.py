@@ -114,10 +114,10 @@ def _run(config: Any, hydra: Any, directory: Path, sweep: str | None) -> int:
                 return 0
             if state == "broken off" and not plain["resume"]:
                 plain["resume"] = "auto"
-                overrides.append("resume=auto")
             elif state == "failed":
                 clear(directory)
-            _restore_command(hydra, directory, overrides)
+            # What goes on is the same run: its record does not say that it was asked to.
+            _restore_command(hydra, directory, [*overrides, *(["resume=auto"] if plain["resume"] == "auto" else [])])
             # Only now the heavy libraries: a wrong request was answered before them.
             from mmexp.experiment import Request, run
 

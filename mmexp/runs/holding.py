@@ -44,6 +44,11 @@ def held(directory: Path) -> bool:
         return False
 
 
+def holding() -> bool:
+    """Say whether this process itself works in some directory."""
+    return bool(_own)
+
+
 def _take(place: Path, stream: IO[str], until: float) -> None:
     # Somebody who only looks whether it is held has it for a moment.
     while place in _own or not _free(stream):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from mmexp.runs.holding import held
+from mmexp.runs.holding import held, holding
 from mmexp.runs.state import run_of
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -31,15 +31,16 @@ class Ending:
 
 
 @contextmanager
-def listening(directory: Path, here: bool) -> Iterator[Ending]:
-    """Listen for signals while runs of the sweep in `directory` are under way; `here`: in this very process.
+def listening(directory: Path) -> Iterator[Ending]:
+    """Listen for signals while runs of the sweep in `directory` are under way.
 
-    Elsewhere they are handed on to the runs, and a file tells those not begun. A second signal of a kind ends at once.
+    A run in this process ends by Ended; to those in others the signal is handed on, and a file tells those not begun.
+    A second signal of a kind ends at once.
     """
     ending = Ending()
 
     def note(number: int, frame: FrameType | None) -> None:
-        if here or ending.came == number:
+        if holding() or ending.came == number:
             raise Ended(128 + number)
         ending.came = number
         _mark(directory, os.getpid()).touch()

@@ -63,10 +63,8 @@ def launch(launcher: Any, directory: Path, runs: Sequence[Planned]) -> list[dict
 
 def _attempt(launcher: Any, directory: Path, runs: Sequence[Planned]) -> str:
     """Launch once; return why the launcher gave up, "" where it did not."""
-    from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-
     failure = ""
-    with listening(directory, here=isinstance(launcher, BasicLauncher)) as ending:
+    with listening(directory) as ending:
         try:
             jobs = [[*run.overrides, f"hydra.sweep.subdir={run.number}"] for run in runs]
             launcher.launch(jobs, initial_job_idx=runs[0].number)
