@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-SMALL = ("encoder=vit", "encoder.image.depth=2", "encoder.text.depth=2", "fusion=none", "objective=contrastive")
+SMALL = ("encoder=student", "fusion=none", "objective=contrastive")
 MORE = ("data.batch_size=64", "evaluate=false", "checkpoint.validate_every_epochs=1000")
 WAYS = ("a process for each run", "one warm process", "two warm workers")
 

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-DEFAULT = ("encoder=vit", "encoder.image.depth=2", "encoder.text.depth=2", "fusion=none", "objective=contrastive")
+DEFAULT = ("encoder=student", "fusion=none", "objective=contrastive")
 DATA = ("data.styles=[blob]", "data.batch_size=64", "augmentation=none", "hardware.threads=1")
 STEPS = ("budget.epochs=3", "checkpoint.validate_every_epochs=1", "hardware.precision=32-true")
 
