@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from mmexp.request import Experiment, Request
+from mmexp.runs.code import code_of
 from mmexp.runs.parents import fingerprint, parent
 from mmexp.runs.record import hardware_facts
 
@@ -45,6 +46,7 @@ def facts(request: Request, experiment: Experiment) -> dict[str, Any]:
         "seed": config["seed"],
         "parents": [parent(role, path) for role, path in origins.items() if path],
         "fingerprint": fingerprint(config),
+        "code": code_of(config),
         "data_fingerprint": experiment.source.fingerprint,
         "skipped": dict(experiment.source.skipped),
         "hardware": hardware_facts(),

@@ -26,7 +26,7 @@ class Signature:
 def signature(target: str) -> Signature:
     """Return what `package.module.name` accepts. Raises RequestError where there is no such thing."""
     module, _, name = target.rpartition(".")
-    path = _source(module)
+    path = source_of(module)
     if path is None:
         return _imported(target, module, name)
     nodes = {node.name: node for node in ast.parse(path.read_text()).body if isinstance(node, _NAMED)}
@@ -39,7 +39,7 @@ def signature(target: str) -> Signature:
 _NAMED = ast.ClassDef | ast.FunctionDef
 
 
-def _source(module: str) -> Path | None:
+def source_of(module: str) -> Path | None:
     """Return the module's Python file, without importing it where its packages are plain."""
     try:
         spec = importlib.util.find_spec(module)

@@ -1,20 +1,66 @@
-"""Whether the process of a run is still alive."""
+"""Who works in a run directory: a lock that the system frees when its holder dies, whatever killed it."""
 
-import json
-import os
-import socket
+import fcntl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+FILE = ".lock"
+# What this process holds itself: to the system its own locks are free, and looking at one would let go of it.
+_own: set[Path] = set()
+
+
+class Held(Exception):
+    """Another living process, or this one, works in the directory."""
+
+
+@contextmanager
+def hold(directory: Path, patience: float = 1.0) -> Iterator[None]:
+    """Hold `directory`, which is made where it is missing. Raises Held where it is not free within `patience` seconds.
+
+    The lock is a POSIX record lock and not `flock`: loader workers that outlive a killed run would inherit the latter.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    place = directory.resolve()
+    with (directory / FILE).open("a") as stream:
+        _take(place, stream, time.monotonic() + patience)
+        _own.add(place)
+        try:
+            yield
+        finally:
+            _own.discard(place)
 
 
 def held(directory: Path) -> bool:
-    """Return whether the process that `run.json` names is there; of one on another machine it is taken for granted."""
-    record = json.loads((directory / "run.json").read_text())
-    if record.get("host") != socket.gethostname():
+    """Say whether a living process works in `directory`."""
+    if directory.resolve() in _own:
         return True
     try:
-        os.kill(record["pid"], 0)
-    except ProcessLookupError:
+        with (directory / FILE).open("a") as stream:
+            return not _free(stream)
+    except FileNotFoundError:
         return False
-    except PermissionError:
-        return True
+
+
+def holding() -> bool:
+    """Say whether this process itself works in some directory."""
+    return bool(_own)
+
+
+def _take(place: Path, stream: IO[str], until: float) -> None:
+    # Somebody who only looks whether it is held has it for a moment.
+    while place in _own or not _free(stream):
+        if time.monotonic() > until:
+            raise Held(f"{place} is being written by another process")
+        time.sleep(0.05)
+
+
+def _free(stream: IO[str]) -> bool:
+    """Take the lock where it is free; it is let go of when `stream` is closed."""
+    try:
+        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
     return True

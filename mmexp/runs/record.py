@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ class RunRecord:
             "host": socket.gethostname(),
             "began": round(self.began, 2),
             **facts,
+            "began": self.began,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
             "versions": versions(),
             "git": git_state(),
             "error": None,
@@ -58,7 +62,12 @@ class RunRecord:
 
     def save(self) -> None:
         """Write `run.json`."""
-        write_atomically(self.directory / "run.json", json.dumps(self.facts, indent=2, default=str) + "\n")
+        write_run(self.directory, self.facts)
+
+
+def write_run(directory: Path, facts: Mapping[str, Any]) -> None:
+    """Write `run.json`."""
+    write_atomically(directory / "run.json", json.dumps(facts, indent=2, default=str) + "\n")
 
 
 def write_metrics(directory: Path, metrics: dict[str, float]) -> None:

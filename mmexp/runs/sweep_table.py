@@ -18,8 +18,8 @@ def sweep_table(rows: list[dict]) -> Table:
     """Return the table that ends a sweep, a row a run.
 
     A row has `number`, `status`, `choices` (from group or key to what was chosen) and `overrides`, and where
-    the run got that far `metrics` (flat), `seconds` (else `wall_seconds`) and `error`. Of the choices only those that
-    differ between the runs are shown, and the status only where not all went well.
+    the run got that far `metrics` (flat) and `seconds` (else `wall_seconds`). Of the choices only those that differ
+    between the runs are shown, and the status only where not all went well.
     """
     choices = differing([chosen(row) for row in rows])
     told = ["status"] if any(row.get("status") != "completed" for row in rows) else []
@@ -31,12 +31,25 @@ def sweep_table(rows: list[dict]) -> Table:
     for name in metrics:
         table.add_column(_metric_heading(name), justify="right", no_wrap=True)
     table.add_column("seconds", justify="right", no_wrap=True)
-    # An error needs the whole width, so it stands below the rows and not in a column.
-    errors = [f"{row.get('number', '')}: {_first_line(row['error'])}" for row in rows if row.get("error")]
-    table.caption = Text("\n".join(errors), style="red") if errors else None
     best = {name: _best(name, rows) for name in metrics}
     for row in rows:
         table.add_row(*_sweep_cells(row, choices, told, best))
+    return table
+
+
+def failures_table(rows: list[dict]) -> Table | None:
+    """Return what failed and why, a row for each reason with all runs that it ended; None where nothing failed."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("status") not in ("completed", "running"):
+            reasons.setdefault(_first_line(row.get("error") or row["status"]), []).append(str(row.get("number", "")))
+    if not reasons:
+        return None
+    table = empty_table()
+    table.add_column("failed", style="red")
+    table.add_column("why", overflow="fold")
+    for reason, numbers in reasons.items():
+        table.add_row(Text(", ".join(numbers)), Text(reason))
     return table
 
 

@@ -12,7 +12,7 @@ from mmexp.types import PositiveInt
 
 @dataclass(frozen=True)
 class Hardware:
-    """The arguments of a Lightning Trainer that say where it runs. `threads` None: all cores over the local processes."""
+    """The arguments of a Lightning Trainer that say where it runs. `threads` None: an equal share of all cores."""
 
     accelerator: Literal["cpu", "gpu", "auto"] = "cpu"
     devices: int | str = 1
@@ -25,7 +25,7 @@ class Hardware:
         """Return what `lightning.Trainer` takes. Raises RequestError where there is no such device."""
         if self.accelerator == "gpu" and not torch.cuda.is_available():
             raise RequestError("hardware.accelerator=gpu: torch sees no GPU on this machine. Choose hardware=cpu.")
-        torch.set_num_threads(self.threads or max(1, (os.cpu_count() or 1) // self._local_processes()))
+        torch.set_num_threads(self.threads or max(1, (os.cpu_count() or 1) // self._processes_here()))
         return {
             "accelerator": self.accelerator,
             "devices": self.devices,
@@ -46,6 +46,11 @@ class Hardware:
             return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
         # avx512_bf16: without it bf16 on a CPU is emulated and slow.
         return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
+
+    def _processes_here(self) -> int:
+        """Return how many processes share this machine's cores, those of the other runs of a sweep among them."""
+        runs = int(os.environ.get("MMEXP_RUNS_AT_ONCE", 1))
+        return os.cpu_count() or 1 if runs < 0 else runs * self._local_processes()
 
     def _local_processes(self) -> int:
         if self.devices == "auto":

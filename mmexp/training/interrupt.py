@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end a run after its step, with a checkpoint; a second one ends it at once."""
+"""SIGINT and SIGTERM end a run after its step, with a checkpoint; a second one of the same kind ends it at once."""
 
 import signal
 from pathlib import Path
@@ -34,7 +34,8 @@ class SignalCheckpoint(Checkpoint):
         self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._came is not None:
+        # Ctrl-C reaches a worker from the terminal, and as SIGTERM from its sweep: that is one wish.
+        if self._came == number:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self._came = number
