@@ -28,6 +28,7 @@ from mmexp.trainer import make_trainer, monitored
 from mmexp.training.interrupt import Interrupted
 from mmexp.training.loggers import finish
 from mmexp.training.progress import Stopwatch
+from mmexp.training.pruning import pruned
 from mmexp.types import Batch, TeacherShape
 
 
@@ -158,7 +159,7 @@ def train_and_evaluate(experiment: Experiment, request: Request) -> dict[str, fl
         return metrics | in_sequence(task, experiment, request)
     task.splits = ["val"] if "val" in evaluations else []
     trainer.fit(task, experiment.train, evaluations.get("val"), ckpt_path=resumed(request), weights_only=True)
-    if request.config["evaluate"]:
+    if request.config["evaluate"] and not pruned(trainer):
         best = request.directory / "checkpoints" / "best.ckpt"
         if best.is_file():
             task.load_state_dict(torch.load(best, weights_only=True, map_location="cpu")["state_dict"])

@@ -9,6 +9,7 @@ from mmexp.request import Experiment, Request
 from mmexp.runs.code import code_of
 from mmexp.runs.parents import fingerprint, parent
 from mmexp.runs.record import hardware_facts
+from mmexp.training.pruning import pruned
 
 
 def opening(experiment: Experiment, request: Request) -> str:
@@ -67,4 +68,5 @@ def measured(experiment: Experiment) -> dict[str, Any]:
         "samples_per_second": round(stopwatch.samples_per_second, 1),
         "train_seconds": round(stopwatch.train_seconds, 2),
         "captions_cut": int(getattr(text, "cut", 0)),
+        **({"stopped": reason} if (reason := pruned(experiment.trainer)) else {}),
     }

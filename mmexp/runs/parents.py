@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 # What says where a run goes and how it computes, not what it is.
-_PASSING = ("name", "hardware", "logger", "sweep", "resume", "cache")
+PASSING = ("name", "hardware", "logger", "sweep", "resume", "cache")
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
     """Return 16 hexadecimal digits that are equal where two configurations ask for the same training."""
-    stable = {key: value for key, value in config.items() if key not in _PASSING}
+    stable = {key: value for key, value in config.items() if key not in PASSING}
     return sha256(repr(sorted(stable.items())).encode()).hexdigest()[:16]
 
 
