@@ -1,7 +1,7 @@
 """A search from its command line to its closing table."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from mmexp.runs.parents import PASSING
 from mmexp.runs.sweep import Summary, rows_of
 from mmexp.runs.table import falls
 from mmexp.sweeps.ending import Ended
-from mmexp.sweeps.launching import launch
+from mmexp.sweeps.launching import Planned, launch
 from mmexp.sweeps.search import Search, Settings
 from mmexp.sweeps.search_book import write_search
 from mmexp.sweeps.search_table import show
@@ -27,10 +27,11 @@ from mmexp.sweeps.study import open_study
 from mmexp.sweeps.trials import Trials
 from mmexp.sweeps.untried import Untried
 
+Rows = list[dict[str, Any]]
 _VALIDATIONS = "checkpoint.validate_every_epochs"
 
 
-def search(settings: Settings, words: Sequence[str], loader: Any, config: Any, launcher: Any) -> list[dict[str, Any]]:
+def search(settings: Settings, words: Sequence[str], loader: Any, config: Any, launcher: Any) -> Rows:
     """Run the trials that are missing; return the rows of those that ended. Raises RequestError, Ended."""
     overrides = OverridesParser.create(config_loader=loader).parse_overrides(list(words))
     space, directory = completed(read_space(overrides), settings), Path(config.hydra.sweep.dir)
@@ -48,22 +49,31 @@ def search(settings: Settings, words: Sequence[str], loader: Any, config: Any, l
     trials = Trials(study, directory, space, sampler, most, alone=not settings.storage)
     print(opening(asked, settings, most, study.get_trials(deepcopy=False)), flush=True)
     command = shlex.join(["mmexp", "train", "-m", *config.hydra.overrides.hydra, *words])
-    run_all(trials, settings.jobs, launcher, partial(write_search, directory, command, asked, most, space, compose))
+    write = partial(write_search, directory, command, asked, most, space, compose)
+    run_all(trials, settings.jobs, partial(launch, launcher, directory), write)
     ended = [trial for trial in study.get_trials() if trial.state.is_finished()]
     Summary.asked = {str(trial.number) for trial in ended}
     show(asked, space, ended)
     return [row for row in rows_of(directory) if row["number"] in Summary.asked]
 
 
-def run_all(trials: Trials, jobs: int, launcher: Any, write: Any) -> None:
-    """Take trials and run them until there are enough. What a signal finds ended is told before it ends the search."""
+def run_all(
+    trials: Trials,
+    jobs: int,
+    launch: Callable[[Sequence[Planned]], Rows],
+    write: Callable[[list[FrozenTrial]], None],
+) -> None:
+    """Take trials and launch them, `jobs` at a time, until there are enough.
+
+    What a signal finds ended is told before it ends the search.
+    """
     while True:
         with ExitStack() as claims:
             planned = trials.take(jobs, claims, write)
             if not planned:
                 return
             try:
-                trials.tell(launch(launcher, trials.directory, planned))
+                trials.tell(launch(planned))
             except Ended:
                 trials.tell(row for row in rows_of(trials.directory) if row["status"] == "completed")
                 raise
