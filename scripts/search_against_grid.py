@@ -30,7 +30,7 @@ from mmexp.sweeps.untried import Untried
 SPACE = {
     "encoder": ["student", "cnn"],
     "optimizer": ["adamw", "sgd", "rmsprop"],
-    "optimizer.lr": ["1e-05", "0.0001", "0.001", "0.01", "0.1"],
+    "optimizer.lr": ["0.0001", "0.001", "0.01", "0.1"],
 }
 # Small towers and pictures, so that a run takes seconds.
 COMMON = (

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 from mmexp.compose import explained, resolved
 from mmexp.config import check
 from mmexp.errors import RequestError
+from mmexp.runs.holding import hold
 from mmexp.runs.parents import PASSING
 from mmexp.runs.sweep import Summary, rows_of
 from mmexp.runs.table import falls
@@ -24,7 +25,7 @@ from mmexp.sweeps.search_book import write_search
 from mmexp.sweeps.search_table import show
 from mmexp.sweeps.space import Space, read_space
 from mmexp.sweeps.study import open_study
-from mmexp.sweeps.trials import Trials
+from mmexp.sweeps.trials import PATIENCE, Trials
 from mmexp.sweeps.untried import Untried
 
 Rows = list[dict[str, Any]]
@@ -43,8 +44,10 @@ def search(settings: Settings, words: Sequence[str], loader: Any, config: Any, l
     asked = asked_of(settings, directory, examples[0])
     most = min(one for one in (settings.trials, space.combinations()) if one)
     directory.mkdir(parents=True, exist_ok=True)
-    study = open_study(asked)
-    remember(study, space, asked)
+    # Of two processes that begin at once one makes the study.
+    with hold(directory, PATIENCE):
+        study = open_study(asked)
+        remember(study, space, asked)
     sampler = partial(Untried, settings.sampler, space, seed=settings.seed, startup=settings.startup)
     trials = Trials(study, directory, space, sampler, most, alone=not settings.storage)
     print(opening(asked, settings, most, study.get_trials(deepcopy=False)), flush=True)

@@ -16,7 +16,10 @@ def read(*words: str) -> Space:
     ("words", "distribution"),
     [
         ("encoder=vit,cnn", CategoricalDistribution(["vit", "cnn"])),
-        ("objective=contrastive,[contrastive,matching]", CategoricalDistribution(["contrastive", "[contrastive,matching]"])),
+        (
+            "objective=contrastive,[contrastive,matching]",
+            CategoricalDistribution(["contrastive", "[contrastive,matching]"]),
+        ),
         ("init_from=null,runs/a", CategoricalDistribution(["null", "runs/a"])),
         ("data.batch_size=range(32,129,32)", IntDistribution(32, 128, step=32)),
         ("weight=range(0.0,1.0,0.25)", FloatDistribution(0.0, 0.75, step=0.25)),
@@ -33,7 +36,12 @@ def test_hydras_grammar_is_read_as_distributions(words, distribution):
 
 def test_what_is_fixed_stays_as_it_was_put():
     space = read("encoder=vit", "fusion=concat,product", "~experiment", "+objective.x='a b'")
-    assert space.overrides({"fusion": "product"}) == ["encoder=vit", "~experiment", "+objective.x='a b'", "fusion=product"]
+    assert space.overrides({"fusion": "product"}) == [
+        "encoder=vit",
+        "~experiment",
+        "+objective.x='a b'",
+        "fusion=product",
+    ]
 
 
 def test_a_space_without_intervals_can_be_counted():

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
-from search.searches import GRID, LINE, launch, report, take, trials
 
 from mmexp.sweeps.searching import run_all
 from mmexp.sweeps.study import open_storage
+from search.searches import GRID, LINE, launch, report, take, trials
 
 TESTS = Path(__file__).parents[1]
 
