@@ -41,12 +41,13 @@ COMMON = (
 METRIC = "val/mean_reciprocal_rank"
 Curve = list[tuple[int, float]]
 METHODS = {
-    "TPE, median": Settings(),
-    "TPE, median, 20 trials": Settings(trials=20),
-    "TPE, hyperband": Settings(pruner="hyperband"),
-    "random, median": Settings(sampler="random"),
-    "halving of the grid": Settings(sampler="grid", pruner="halving", trials=None),
-    "TPE, none, 12 trials": Settings(pruner="none", trials=12),
+    "optuna": Settings(),
+    "optuna, pruner=median": Settings(pruner="median"),
+    "optuna, pruner=hyperband": Settings(pruner="hyperband"),
+    "optuna, pruner=none trials=12": Settings(pruner="none", trials=12),
+    "optuna, trials=16": Settings(trials=16),
+    "optuna, factor=2": Settings(factor=2),
+    "halving": Settings(sampler="grid", trials=None),
 }
 
 
@@ -62,10 +63,14 @@ def curves(directory: Path) -> dict[tuple[str, ...], Curve]:
     """Return by combination the step and value of each validation."""
     found = {}
     for file in directory.glob("*/run.json"):
-        chosen = dict(override.split("=", 1) for override in json.loads(file.read_text())["overrides"])
+        run = json.loads(file.read_text())
+        if run["status"] != "completed":
+            continue
+        chosen = dict(override.split("=", 1) for override in run["overrides"])
         rows = csv.DictReader(file.with_name("metrics.csv").open())
         key = tuple(chosen[name] for name in SPACE)
-        found[key] = [(int(row["step"]) + 1, float(row[METRIC])) for row in rows if row[METRIC]]
+        if all(choice in values for choice, values in zip(key, SPACE.values(), strict=True)):
+            found[key] = [(int(row["step"]) + 1, float(row[METRIC])) for row in rows if row[METRIC]]
     return found
 
 
@@ -104,9 +109,7 @@ def replay(settings: Settings, recorded: dict[tuple[str, ...], Curve], seed: int
 def main() -> None:
     """Print the grid's best three, and what searches find of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--grid", type=Path, help="a grid that was trained; without it outputs/sweeps/grid is, or goes on"
-    )
+    parser.add_argument("--grid", type=Path, nargs="+", help="where the grid is; without it, it is trained or goes on")
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--real", help="also run a real search with this hydra/sweeper")
     arguments = parser.parse_args()

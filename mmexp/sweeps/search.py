@@ -22,7 +22,7 @@ class Settings:
     """
 
     sampler: str = "tpe"
-    pruner: str = "median"
+    pruner: str = "halving"
     trials: int | None = 30
     seed: int = 0
     metric: str | None = None

@@ -56,8 +56,8 @@ class Space:
 def read_space(overrides: Sequence[Override]) -> Space:
     """Return the space of a command line's overrides. Raises RequestError where it says nothing that can be searched."""
     fixed, searched = {}, {}
-    for override in overrides:
-        key = override.get_key_element()
+    # Of a key that is put twice the last holds, as in a single run.
+    for key, override in {override.get_key_element(): override for override in overrides}.items():
         if override.is_sweep_override():
             searched[key] = _distribution(override)
         else:

@@ -13,7 +13,13 @@ TESTS = Path(__file__).parents[1]
 TINY = ("--config-dir", str(TESTS / "outside" / "conf"), "encoder=tiny", "data=squares", "fusion=none")
 SHORT = ("objective=contrastive", "hardware.threads=1", "budget.steps=8", "log_every_steps=4")
 RATES = "optimizer.lr=1e-6,1e-5,1e-4,3e-2,1e-1"
-SEARCH = ("hydra/sweeper=optuna", "hydra.sweeper.startup=1", "hydra.sweeper.metric=val/loss", "sweep.name=rates")
+SEARCH = (
+    "hydra/sweeper=optuna",
+    "hydra.sweeper.pruner=median",
+    "hydra.sweeper.startup=1",
+    "hydra.sweeper.metric=val/loss",
+    "sweep.name=rates",
+)
 
 
 def begin(folder: Path, *overrides: str) -> subprocess.Popen[str]:

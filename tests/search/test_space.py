@@ -44,6 +44,11 @@ def test_what_is_fixed_stays_as_it_was_put():
     ]
 
 
+def test_of_a_key_that_is_put_twice_the_last_holds():
+    space = read("a=1,2", "b=1,2", "a=3")
+    assert (space.fixed, list(space.searched)) == ({"a": "a=3"}, ["b"])
+
+
 def test_a_space_without_intervals_can_be_counted():
     assert read("a=1,2,3", "b=range(0,10,5)", "c=range(0.0,1.0,0.5)").combinations() == 12
     assert read("a=1,2", "b=interval(0,1)").combinations() is None
