@@ -1,9 +1,7 @@
 """The Lightning trainer of a run: its callbacks, its loggers, when it validates."""
 
-from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from math import ceil
-from pydoc import locate
 from typing import Any
 
 import lightning as L
@@ -20,34 +18,11 @@ from mmexp.training.messages import quieten
 from mmexp.training.progress import ProgressBar, Stopwatch
 from mmexp.training.pruning import pruning
 
-# By the method with which an objective shows what it can do.
-BEST_BY = {
-    "classify": "accuracy",
-    "mark": "mean_average_precision",
-    "estimate": "mean_absolute_error",
-    "generate": "cider",
-}
-
 
 def monitored(task: Task) -> tuple[str, str]:
     """Return what makes a checkpoint the best: retrieval in a common space, else what the head is for, else the loss."""
-    metric = _best_by(len(task.model.encoders), list(task.objectives.values()))
+    metric = build.best_by(len(task.model.encoders), list(task.objectives.values()))
     return metric, "min" if falls(metric) else "max"
-
-
-def monitored_by(config: Mapping[str, Any]) -> str:
-    """Return the metric by which the run of a configuration will choose its best checkpoint, without building its model."""
-    encoders = [
-        name for name in build.data_source(config).modalities if isinstance(config["encoder"].get(name), Mapping)
-    ]
-    return _best_by(len(encoders), [locate(node["_target_"]) for node in config["objective"].values()])
-
-
-def _best_by(encoders: int, objectives: Sequence[Any]) -> str:
-    if encoders > 1 and any(hasattr(objective, "embed") for objective in objectives):
-        return "val/mean_reciprocal_rank"
-    told = (metric for method, metric in BEST_BY.items() if any(hasattr(one, method) for one in objectives))
-    return f"val/{next(told, 'loss')}"
 
 
 def make_trainer(

@@ -27,7 +27,7 @@ MAY = {
     "compose": {"errors"},
     "chain": {"errors", "compose", "config"},
     "inference": {"types", "data", "build"},
-    "sweeps": {"errors", "compose", "build", "runs", "sweeps"},
+    "sweeps": {"errors", "compose", "config", "build", "runs", "sweeps"},
     "cli": {"errors", "commands"},
 }
 OUTSIDE = {"hydra", "lightning", "wandb", "omegaconf"}

@@ -120,9 +120,9 @@ def asked_of(settings: Settings, directory: Path, first: dict[str, Any]) -> Sear
     metric = settings.metric or first["checkpoint"]["monitor"]
     if not metric:
         # Only now torch: what a run is measured by depends on its objectives and on the data.
-        from mmexp.trainer import monitored_by
+        from mmexp import build
 
-        metric = monitored_by(first)
+        metric = build.monitored_by(first)
     return Search(
         name=directory.name,
         storage=settings.storage or f"sqlite:///{(directory / 'optuna.db').resolve()}",
