@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--real", help="also run a real search with this hydra/sweeper")
     arguments = parser.parse_args()
-    recorded = curves(arguments.grid or sweep("grid"))
+    recorded = {key: curve for place in arguments.grid or [sweep("grid")] for key, curve in curves(place).items()}
     best = sorted(recorded, key=lambda key: -max(value for _, value in recorded[key]))
     whole = sum(curve[-1][0] for curve in recorded.values())
     for key in best[:3]:
