@@ -30,6 +30,7 @@ from mmexp.trainer import make_trainer, monitored
 from mmexp.training.interrupt import Interrupted
 from mmexp.training.loggers import announce, conclude, finish, without_wandb
 from mmexp.training.progress import Stopwatch
+from mmexp.training.pruning import pruned
 from mmexp.types import Batch, TeacherShape
 
 
@@ -178,7 +179,7 @@ def train_and_evaluate(experiment: Experiment, request: Request) -> dict[str, fl
     start, order = resumed(request), cast(TrainOrder, experiment.train.batch_sampler)
     order.start = steps_before(start)
     trainer.fit(task, experiment.train, evaluations.get("val"), ckpt_path=start, weights_only=True)
-    if request.config["evaluate"]:
+    if request.config["evaluate"] and not pruned(trainer):
         best = request.directory / "checkpoints" / "best.ckpt"
         if best.is_file():
             task.load_state_dict(torch.load(best, weights_only=True, map_location="cpu")["state_dict"])

@@ -9,6 +9,7 @@ from mmexp.request import Experiment, Request
 from mmexp.runs.code import code_of
 from mmexp.runs.parents import fingerprint, parent
 from mmexp.runs.record import hardware_facts
+from mmexp.training.pruning import pruned
 
 
 def opening(experiment: Experiment, request: Request) -> str:
@@ -85,4 +86,5 @@ def measured(experiment: Experiment) -> dict[str, Any]:
         "train_flops": flops,
         "budget": {"steps": steps, "samples": samples, "seconds": seconds, "flops": flops},
         "captions_cut": int(getattr(text, "cut", 0)),
+        **({"stopped": reason} if (reason := pruned(experiment.trainer)) else {}),
     }

@@ -16,24 +16,13 @@ from mmexp.training.interrupt import SignalCheckpoint
 from mmexp.training.loggers import RunFacts
 from mmexp.training.messages import quieten
 from mmexp.training.progress import ProgressBar, Stopwatch
-
-# By the method with which an objective shows what it can do.
-BEST_BY = {
-    "classify": "accuracy",
-    "mark": "mean_average_precision",
-    "estimate": "mean_absolute_error",
-    "generate": "cider",
-}
+from mmexp.training.pruning import pruning
 
 
 def monitored(task: Task) -> tuple[str, str]:
     """Return what makes a checkpoint the best: retrieval in a common space, else what the head is for, else the loss."""
-    if len(task.model.encoders) > 1 and any(hasattr(o, "embed") for o in task.objectives.values()):
-        return "val/mean_reciprocal_rank", "max"
-    for method, metric in BEST_BY.items():
-        if task.first_with(method):
-            return f"val/{metric}", "min" if falls(metric) else "max"
-    return "val/loss", "min"
+    metric = build.best_by(len(task.model.encoders), list(task.objectives.values()))
+    return metric, "min" if falls(metric) else "max"
 
 
 def make_trainer(
@@ -71,6 +60,7 @@ def make_trainer(
             stopwatch,
             ProgressBar(stopwatch),
             *stopping.callbacks(metric, mode),
+            *pruning(request.directory),
             *checkpointing.callbacks(directory, metric, mode, epoch_steps),
             SignalCheckpoint(directory),
         ],

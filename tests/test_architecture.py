@@ -29,7 +29,7 @@ MAY = {
     "chain": {"errors", "compose", "config"},
     "inference": {"types", "data", "build"},
     "comparison": {"errors", "runs", "comparison"},
-    "sweeps": {"errors", "compose", "build", "runs", "comparison", "training", "sweeps"},
+    "sweeps": {"errors", "compose", "config", "build", "runs", "comparison", "training", "sweeps"},
     "cli": {"errors", "commands"},
 }
 OUTSIDE = {"hydra", "lightning", "wandb", "omegaconf"}

@@ -1,6 +1,7 @@
 """From configuration to objects. The only room that instantiates; each function builds one thing from plain arguments."""
 
 from mmexp.build.assembling import Assembled, assemble, starting_weights
+from mmexp.build.choosing import best_by, monitored_by
 from mmexp.build.making import ASSETS, Config, factory, make
 from mmexp.build.parts import data_source, loading, model, objectives, strong, variation
 from mmexp.build.restoring import adapter_of, best_checkpoint, config_beside, restore, run_config, weights_of
@@ -21,6 +22,7 @@ __all__ = [
     "adapter_of",
     "assemble",
     "balance",
+    "best_by",
     "best_checkpoint",
     "check_teacher",
     "class_texts",
@@ -31,6 +33,7 @@ __all__ = [
     "loading",
     "make",
     "model",
+    "monitored_by",
     "objectives",
     "own_teacher",
     "restore",

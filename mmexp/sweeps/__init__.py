@@ -8,9 +8,10 @@ def register() -> None:
     from hydra.core.plugins import Plugins
 
     from mmexp.sweeps.grid import Grid
+    from mmexp.sweeps.optuna_sweeper import OptunaSweeper
     from mmexp.sweeps.ray_launcher import RayLauncher
 
     # Ours have the names of submitit's own, so that they are there, and checked, whether or not it is installed.
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
-    for plugin in (Grid, RayLauncher):
+    for plugin in (Grid, OptunaSweeper, RayLauncher):
         Plugins.instance().class_name_to_class[f"hydra_plugins.mmexp.{plugin.__name__}"] = plugin

@@ -55,6 +55,7 @@ class Task(L.LightningModule):
         self.steps_per_epoch: int = 1
         self.pace = Pace(total_steps)
         self.clock: Callable[[], float] = float
+        self.noted: dict[str, Tensor] = {}
         self.splits: list[str] = []
         self.samples: Mapping[str, Samples] = {}
         self.class_texts: list[list[str]] = []
@@ -112,11 +113,23 @@ class Task(L.LightningModule):
         losses, numbers = self.terms(self.seen)
         self.balanced = BalancedStep(self.balance, losses)
         if (self.global_step + 1) % self.log_every_steps == 0:
-            numbers |= self.balanced.numbers(cosines=self._cosines_are_due())
-            self._stop_if_not_finite(numbers)
-            numbers = {f"train/{name}": value for name, value in numbers.items()}
-            self.log_dict({**numbers, "epoch": self._epoch(self.global_step + 1)}, batch_size=len(batch["index"]))
+            self.note(numbers | self.balanced.numbers(cosines=self._cosines_are_due()))
         return self.balanced.loss
+
+    def note(self, numbers: Mapping[str, Tensor]) -> None:
+        """Keep numbers of the step under way for the log. Raises FloatingPointError where one is not finite."""
+        self._stop_if_not_finite(numbers)
+        self.noted |= {f"train/{name}": value for name, value in numbers.items()}
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Log what was noted. Lightning's own log would repeat at each step what only some of them note."""
+        if not self.noted:
+            return
+        self.trainer.callback_metrics.update(self.noted)
+        numbers = {name: float(value) for name, value in self.noted.items()}
+        for logger in self.trainer.loggers:
+            logger.log_metrics({**numbers, "epoch": self.global_step / self.steps_per_epoch}, self.global_step - 1)
+        self.noted = {}
 
     def on_after_backward(self) -> None:
         """Let the balance correct the gradients, before they are clipped."""
@@ -148,14 +161,11 @@ class Task(L.LightningModule):
             losses, _ = self.terms(self.views(views.batch, views.step, views.progress))
         return losses.values
 
-    def _epoch(self, steps: int) -> Tensor:
-        return torch.tensor(steps / self.steps_per_epoch)
-
     def _cosines_are_due(self) -> bool:
         every = getattr(self.balance, "cosines_every", None)
         return every is not None and (self.global_step + 1) // self.log_every_steps % every == 0
 
-    def _stop_if_not_finite(self, numbers: dict[str, Tensor]) -> None:
+    def _stop_if_not_finite(self, numbers: Mapping[str, Tensor]) -> None:
         for name, value in numbers.items():
             if not torch.isfinite(value):
                 raise FloatingPointError(
@@ -221,7 +231,7 @@ class Task(L.LightningModule):
             shown = {name: value for name, value in numbers.items() if not name.endswith(("_chance", "candidates"))}
             self.log_dict(shown, add_dataloader_idx=False, sync_dist=True)
         # Lightning's own count takes the whole run for one.
-        self.log("epoch", self._epoch(self.global_step), sync_dist=True)
+        self.log("epoch", self.global_step / self.steps_per_epoch, sync_dist=True)
 
     def _class_vectors(self) -> Tensor:
         return class_vectors(self.model, self.first_with("embed").embed, self.class_texts).cpu()

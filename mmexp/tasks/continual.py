@@ -100,9 +100,7 @@ class ContinualTask(Task):
         loss = super().training_step(batch, batch_idx)
         added = self.continual.losses(self.learner, self.seen) if self.number else {}
         if added and (self.global_step + 1) % self.log_every_steps == 0:
-            numbers = {f"loss_{name}": value.detach() for name, value in added.items()}
-            self._stop_if_not_finite(numbers)
-            self.log_dict({f"train/{name}": value for name, value in numbers.items()}, batch_size=len(batch["index"]))
+            self.note({f"loss_{name}": value.detach() for name, value in added.items()})
         return torch.stack([loss, *added.values()]).sum()
 
     def on_train_epoch_end(self) -> None:
