@@ -16,7 +16,7 @@ from mmexp.config import check
 from mmexp.errors import RequestError
 from mmexp.runs.holding import hold
 from mmexp.runs.parents import PASSING
-from mmexp.runs.sweep import Summary, rows_of
+from mmexp.runs.sweep import rows_of
 from mmexp.runs.table import falls
 from mmexp.sweeps.ending import Ended
 from mmexp.sweeps.launching import Planned, launch
@@ -25,6 +25,7 @@ from mmexp.sweeps.search_book import write_search
 from mmexp.sweeps.search_table import show
 from mmexp.sweeps.space import Space, read_space
 from mmexp.sweeps.study import open_study
+from mmexp.sweeps.summary import Summary
 from mmexp.sweeps.trials import PATIENCE, Trials
 from mmexp.sweeps.untried import Untried
 
