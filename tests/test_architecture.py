@@ -59,7 +59,8 @@ def test_a_file_imports_only_what_its_room_may(path: Path):
     assert allowed is None or own <= allowed
     if room(path) in LEAVES:
         assert not {name.split(".")[0] for name in imports(path)} & OUTSIDE
-    if room(path) == "comparison":
+    # W&B is asked where it is named as what to compare.
+    if room(path) == "comparison" and path.name != "wandb_runs.py":
         assert not {name.split(".")[0] for name in imports(path)} & {*OUTSIDE, "torch"}
 
 

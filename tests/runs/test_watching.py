@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from mmexp import cli
 from mmexp.errors import RequestError
+from mmexp.runs.holding import hold
 from mmexp.runs.watch_table import duration, summary, watch_table
 from mmexp.runs.watching import Watched, best, found, seconds_left, watch
 
@@ -31,20 +33,19 @@ def write(directory: Path, taken: int | None = None, metrics: dict | None = None
 
 
 @pytest.fixture
-def sweep(tmp_path) -> Path:
-    """Return a sweep of eight: three done, one under way, one dead, one failed, two waiting, one of them not yet known."""
+def sweep(tmp_path) -> Iterator[Path]:
+    """Give a sweep of eight: three done, one under way, one dead, one failed, two waiting, one of them not yet known."""
     folder = tmp_path / "outputs" / "sweeps" / "mine"
     for number, (value, seconds) in enumerate([(0.5, 50.0), (0.7, 60.0), (0.6, 70.0)]):
         metrics = {"test/text_to_image_r10": value, "test/loss": 1.0, "test/text_to_image_r10_chance": 0.1}
         write(folder / str(number), 40, metrics, status="completed", steps=40, total_steps=40, wall_seconds=seconds)
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
     write(folder / "3", 10, total_steps=40, total_seconds=None)
-    write(folder / "4", 10, total_steps=40, pid=gone.pid)
+    write(folder / "4", 10, total_steps=40, total_seconds=None)
     write(folder / "5", status="failed", error="loss is nan at step 3\nmore", total_steps=40)
     runs = [{"number": n, "overrides": ["data=squares", f"seed={n}"], "fingerprint": "0" * 16} for n in range(7)]
     (folder / "sweep.json").write_text(json.dumps({"name": "mine", "planned": 8, "runs": runs}))
-    return folder
+    with hold(folder / "3"):
+        yield folder
 
 
 def test_every_run_has_its_state_and_progress(sweep):
@@ -90,7 +91,8 @@ def test_a_loss_is_best_where_it_is_lowest():
 
 def test_a_run_that_time_ends_tells_its_share_of_time(tmp_path):
     write(tmp_path / "run", 10, total_steps=None, total_seconds=60)
-    (run,) = watch(tmp_path / "run", NOW)
+    with hold(tmp_path / "run"):
+        (run,) = watch(tmp_path / "run", NOW)
     assert (run.share, run.state) == (0.5, "running")
 
 
