@@ -7,7 +7,7 @@ from torch import nn
 
 from mmexp.data.chosen import ChosenSamples
 from mmexp.data.sequence import in_sequence
-from mmexp.types import DataSource, Encoded
+from mmexp.types import DataSource, Encoded, PositiveFloat
 
 COLOURS = {
     "red": (255, 0, 0),
@@ -32,6 +32,13 @@ class SumFusion(nn.Module):
     def forward(self, encoded):
         pooled = sum(self.project[name](e.pooled) for name, e in encoded.items())
         return Encoded(pooled[:, None], pooled, torch.ones(len(pooled), 1, dtype=torch.bool))
+
+
+def greedy(parameters, lr: PositiveFloat):
+    """Return plain SGD, whose buffers do not fit into memory for one learning rate."""
+    if lr == 0.5:
+        torch.empty(10**14)
+    return torch.optim.SGD(parameters, lr=lr)
 
 
 class Squares:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -55,6 +56,7 @@ def test_a_killed_sweep_goes_on_and_does_nothing_twice(tmp_path):
     script = TESTS.parent / "scripts" / "crash_sweep.py"
     done = subprocess.run([sys.executable, script, *short], env=ENVIRONMENT, capture_output=True, text=True)
     assert "0 were begun again" in done.stdout, done.stdout + done.stderr
+    assert (done.returncode, "3 of 3 runs have the same metrics" in done.stdout) == (0, True), done.stdout
 
 
 def test_a_signal_ends_the_run_under_way_and_the_sweep_which_then_goes_on(tmp_path):
@@ -89,14 +91,20 @@ def test_a_worker_that_is_killed_takes_only_its_run_along(tmp_path):
     assert [record(tmp_path, "k", number)["status"] for number in range(3)] == ["failed", "completed", "completed"]
 
 
-def test_wrong_values_and_losses_that_are_not_finite_leave_the_others_alone(tmp_path):
-    asked = ("sweep.name=f", "optimizer.lr=-1,0.001,1e30", "budget.steps=20", "evaluate=false")
-    told = sweep(tmp_path, *asked, expect=1)
-    assert [record(tmp_path, "f", number)["status"] for number in range(3)] == ["failed", "completed", "failed"]
-    assert "'optimizer.lr' must be a number" in told
-    first = record(tmp_path, "f", 1)["began"]
-    assert "1 finished, 2 to do" in sweep(tmp_path, *asked, expect=1)
-    assert record(tmp_path, "f", 1)["began"] == first
+def test_a_wrong_value_too_little_memory_and_a_loss_that_is_not_finite_leave_the_others_alone(tmp_path):
+    rates = ["-1", "0.5", "1e38", *(f"{rate / 1000}" for rate in range(1, 10))]
+    asked = ("sweep.name=f", "optimizer=greedy", f"optimizer.lr={','.join(rates)}", "budget.steps=4", "evaluate=false")
+    told = sweep(tmp_path, *asked, "log_every_steps=1", expect=1)
+    ends = [record(tmp_path, "f", number)["status"] for number in range(12)]
+    assert ends == ["failed"] * 3 + ["completed"] * 9
+    table = told[told.index("failed  why") :]
+    for number, why in enumerate(
+        ("'optimizer.lr' must be a number", "RuntimeError: .* allocate memory", "loss is nan at step")
+    ):
+        assert re.search(rf"^{number} +{why}", table, re.MULTILINE | re.DOTALL), table
+    first = record(tmp_path, "f", 3)["began"]
+    assert "9 finished, 3 to do" in sweep(tmp_path, *asked, "log_every_steps=1", expect=1)
+    assert record(tmp_path, "f", 3)["began"] == first
 
 
 def test_a_sweep_that_is_wrong_as_a_whole_writes_nothing(tmp_path):
