@@ -12,7 +12,10 @@ from mmexp.types import PositiveInt
 
 @dataclass(frozen=True)
 class Hardware:
-    """The arguments of a Lightning Trainer that say where it runs. `threads` None: an equal share of all cores."""
+    """The arguments of a Lightning Trainer that say where it runs.
+
+    `threads` None: an equal share of the cores that the process may use, and no more than `OMP_NUM_THREADS`.
+    """
 
     accelerator: Literal["cpu", "gpu", "auto"] = "cpu"
     devices: int | str = 1
@@ -25,7 +28,7 @@ class Hardware:
         """Return what `lightning.Trainer` takes. Raises RequestError where there is no such device."""
         if self.accelerator == "gpu" and not torch.cuda.is_available():
             raise RequestError("hardware.accelerator=gpu: torch sees no GPU on this machine. Choose hardware=cpu.")
-        torch.set_num_threads(self.threads or max(1, (os.cpu_count() or 1) // self._processes_here()))
+        torch.set_num_threads(self.threads or self._share())
         return {
             "accelerator": self.accelerator,
             "devices": self.devices,
@@ -47,10 +50,13 @@ class Hardware:
         # avx512_bf16: without it bf16 on a CPU is emulated and slow.
         return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
 
-    def _processes_here(self) -> int:
-        """Return how many processes share this machine's cores, those of the other runs of a sweep among them."""
+    def _share(self) -> int:
+        """Return how many threads are this process's, beside the other runs of a sweep and the other ranks."""
+        # What a scheduler gave, which may be less than the machine has.
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         runs = int(os.environ.get("MMEXP_RUNS_AT_ONCE", 1))
-        return os.cpu_count() or 1 if runs < 0 else runs * self._local_processes()
+        share = cores // (runs * self._local_processes()) if runs > 0 else 1
+        return max(1, min(share, int(os.environ.get("OMP_NUM_THREADS", share))))
 
     def _local_processes(self) -> int:
         if self.devices == "auto":

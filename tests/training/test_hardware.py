@@ -1,0 +1,40 @@
+"""How many threads a run takes."""
+
+import os
+
+import pytest
+import torch
+
+from mmexp.training.hardware import Hardware
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """Return a function that tells the threads of a run in an environment, on a machine that gave eight cores."""
+    before = torch.get_num_threads()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+
+    def told(hardware: Hardware, **environment: str) -> int:
+        for name in ("MMEXP_RUNS_AT_ONCE", "OMP_NUM_THREADS"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        hardware.trainer_arguments()
+        return torch.get_num_threads()
+
+    yield told
+    torch.set_num_threads(before)
+
+
+def test_runs_and_ranks_share_the_cores(threads):
+    assert threads(Hardware()) == 8
+    assert threads(Hardware(), MMEXP_RUNS_AT_ONCE="2") == 4
+    assert threads(Hardware(devices=2), MMEXP_RUNS_AT_ONCE="2") == 2
+    assert threads(Hardware(), MMEXP_RUNS_AT_ONCE="-1") == 1
+    assert threads(Hardware(threads=3), MMEXP_RUNS_AT_ONCE="2") == 3
+
+
+def test_what_the_environment_says_is_the_most(threads):
+    assert threads(Hardware(), OMP_NUM_THREADS="1") == 1
+    assert threads(Hardware(), OMP_NUM_THREADS="16") == 8
+    assert threads(Hardware(threads=3), OMP_NUM_THREADS="1") == 3
