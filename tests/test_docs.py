@@ -21,7 +21,7 @@ from mmexp.data.orders import EvaluationOrder
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SHORT = ["budget.steps=2", "data.batch_size=32", "data.num_workers=0"]
+SHORT = ["budget.steps=2", "data.batch_size=16", "data.num_workers=0"]
 # Of each evaluation set.
 ROWS = 24
 # What installs, cleans up or needs an account is run by CI or by a person.
