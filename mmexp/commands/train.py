@@ -80,7 +80,9 @@ def _job(outcome: Outcome, config: Any) -> int:
 def _swept(outcome: Outcome, config: Any, hydra: Any, directory: Path) -> int:
     """Run one of many: whatever becomes of it is recorded in its directory, and the others go on."""
     from mmexp.sweeps.ending import Ended, ends
+    from mmexp.sweeps.launching import stay_warm
 
+    stay_warm()
     if ends(directory.parent, outcome.sweeper):
         _remove_if_empty(directory)
         return 0

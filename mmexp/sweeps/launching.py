@@ -1,5 +1,6 @@
 """Runs through any Hydra launcher, under their numbers, whatever becomes of one of them or of its process."""
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from mmexp.runs.state import DIED, run_of
 from mmexp.runs.sweep import rows_of
 from mmexp.sweeps.ending import Ended, listening
 
+_GROWTH = 4_000_000_000  # bytes
 _EXTRAS = {"hydra_submitit_launcher": ("submitit", "slurm"), "RayLauncher": ("ray", "ray")}
 
 
@@ -37,6 +39,15 @@ def launcher_of(hydra_context: Any, task_function: Any, config: Any) -> Any:
     return Plugins.instance().instantiate_launcher(
         hydra_context=hydra_context, task_function=task_function, config=config
     )
+
+
+def stay_warm() -> None:
+    """Keep a worker of joblib's from being replaced after a few runs.
+
+    What it takes for a leak, growth by 300 MB, is what torch's kernels keep for the shapes that they have seen, once.
+    """
+    if executor := sys.modules.get("joblib.externals.loky.process_executor"):
+        executor._MAX_MEMORY_LEAK_SIZE = _GROWTH  # type: ignore[attr-defined]
 
 
 def launch(launcher: Any, directory: Path, runs: Sequence[Planned]) -> list[dict[str, Any]]:
