@@ -27,7 +27,7 @@ from mmexp.sequence import told as sequence_of
 from mmexp.tasks.base import Task
 from mmexp.tasks.continual import ContinualTask
 from mmexp.trainer import make_trainer, monitored
-from mmexp.training.interrupt import Interrupted
+from mmexp.training.interrupt import Interrupted, interruptible
 from mmexp.training.loggers import announce, conclude, finish, without_wandb
 from mmexp.training.progress import Stopwatch
 from mmexp.training.pruning import pruned
@@ -42,19 +42,21 @@ def run(request: Request) -> int:
     if first:
         record.start(OmegaConf.to_yaml(OmegaConf.create(dict(request.config))))
         print(opening(experiment, request))
-    status, error, code = "failed", None, 1
+    # What ends the process otherwise, as a scheduler may, has broken the run off.
+    status, error, code = "interrupted", None, 1
     try:
         if first:
             announce(loggers, record.facts)
         record.facts |= keep(experiment)
-        metrics = train_and_evaluate(experiment, request)
+        with interruptible():
+            metrics = train_and_evaluate(experiment, request)
         if first:
             write_metrics(request.directory, metrics)
         status, code = "completed", 0
     except (Interrupted, KeyboardInterrupt) as interruption:
         status, error, code = "interrupted", str(interruption), getattr(interruption, "status", 130)
     except Exception as failure:
-        error = told(failure)
+        status, error = "failed", told(failure)
     finally:
         if first:
             record.update(**measured(experiment))

@@ -44,6 +44,7 @@ def facts(request: Request, experiment: Experiment) -> dict[str, Any]:
         "overrides": request.overrides,
         "choices": _built(request.choices, experiment.task.model.encoders),
         "sweep": request.sweep,
+        "sweeper": request.sweeper,
         "seed": config["seed"],
         "parents": [parent(role, path) for role, path in origins.items() if path],
         "fingerprint": fingerprint(config),

@@ -17,13 +17,17 @@ from mmexp.weights import Loaded
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for: the whole configuration, where it goes, and how it was put."""
+    """What was asked for: the whole configuration, where it goes, and how it was put.
+
+    Of a run of a sweep, `sweep` is the name and `sweeper` the process that launched it.
+    """
 
     config: Mapping[str, Any]
     directory: Path
     choices: dict[str, str]
     overrides: list[str]
     sweep: str | None = None
+    sweeper: int | None = None
 
 
 @dataclass

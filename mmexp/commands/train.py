@@ -70,7 +70,7 @@ def _job(outcome: Outcome, config: Any) -> int:
     if hydra.mode == RunMode.MULTIRUN:
         return _swept(outcome, config, hydra, directory)
     try:
-        outcome.status = _run(config, hydra, directory, None)
+        outcome.status = _run(config, hydra, directory)
     except RequestError as error:
         _remove_if_empty(directory)
         outcome.status, outcome.wrong = 2, error
@@ -87,7 +87,7 @@ def _swept(outcome: Outcome, config: Any, hydra: Any, directory: Path) -> int:
         _remove_if_empty(directory)
         return 0
     try:
-        status = _run(config, hydra, directory, str(config.sweep.name))
+        status = _run(config, hydra, directory, str(config.sweep.name), outcome.sweeper)
     except RequestError as error:
         return _failed(directory, hydra, str(error))
     except Exception as error:
@@ -98,7 +98,7 @@ def _swept(outcome: Outcome, config: Any, hydra: Any, directory: Path) -> int:
     return status
 
 
-def _run(config: Any, hydra: Any, directory: Path, sweep: str | None) -> int:
+def _run(config: Any, hydra: Any, directory: Path, sweep: str | None = None, sweeper: int | None = None) -> int:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -124,7 +124,7 @@ def _run(config: Any, hydra: Any, directory: Path, sweep: str | None) -> int:
             # Only now the heavy libraries: a wrong request was answered before them.
             from mmexp.experiment import Request, run
 
-            return run(Request(plain, directory, choices, overrides, sweep))
+            return run(Request(plain, directory, choices, overrides, sweep, sweeper))
     except Held as error:
         if not sweep:
             raise RequestError(f"{error}.") from error

@@ -44,9 +44,9 @@ def held(directory: Path) -> bool:
         return False
 
 
-def holding() -> bool:
-    """Say whether this process itself works in some directory."""
-    return bool(_own)
+def holding(directory: Path) -> bool:
+    """Say whether this process itself works in a directory right below `directory`."""
+    return any(place.parent == directory.resolve() for place in _own)
 
 
 def _take(place: Path, stream: IO[str], until: float) -> None:

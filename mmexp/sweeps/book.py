@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmexp.errors import RequestError
 from mmexp.runs.record import write_atomically
 
 FILE = "sweep.json"
@@ -28,6 +29,21 @@ def entries_of(directory: Path) -> list[Entry]:
         return []
     runs = json.loads(file.read_text())["runs"]
     return [Entry(run["number"], tuple(run["overrides"]), run["fingerprint"]) for run in runs]
+
+
+def refuse_other_kind(directory: Path, search: bool) -> None:
+    """Raise RequestError where a sweep that is no search stands where a `search` is asked for, or the other way round.
+
+    Their numbers mean different things, and the runs of one would be written over by those of the other.
+    """
+    file = directory / FILE
+    there = {"search"} & json.loads(file.read_text()).keys() if file.is_file() else set()
+    runs = any(path.name.isdigit() for path in directory.glob("*/"))
+    if bool(there) != search and (runs or file.is_file()):
+        stands, asked = ("a search", "a grid") if there else ("a grid", "a search")
+        raise RequestError(
+            f"sweep.name={directory.name}: {stands} of this name is there, and {asked} is asked for. Choose another name."
+        )
 
 
 def next_number(directory: Path, entries: Iterable[Entry]) -> int:

@@ -40,7 +40,7 @@ def listening(directory: Path) -> Iterator[Ending]:
     ending = Ending()
 
     def note(number: int, frame: FrameType | None) -> None:
-        if holding() or ending.came == number:
+        if holding(directory) or ending.came == number:
             raise Ended(128 + number)
         ending.came = number
         _mark(directory, os.getpid()).touch()
@@ -67,5 +67,6 @@ def _mark(directory: Path, sweeper: int) -> Path:
 def _hand_on(directory: Path) -> None:
     for place in (path.parent for path in directory.glob("*/run.json")):
         run = run_of(place)
-        if run["status"] == "running" and run.get("host") == socket.gethostname() and held(place):
+        own = (run.get("sweeper"), run.get("host")) == (os.getpid(), socket.gethostname())
+        if run["status"] == "running" and own and held(place):
             os.kill(run["pid"], signal.SIGTERM)

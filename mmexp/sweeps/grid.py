@@ -11,7 +11,7 @@ from hydra.plugins.sweeper import Sweeper
 from mmexp.compose import explained, resolved
 from mmexp.runs.holding import hold
 from mmexp.runs.parents import fingerprint
-from mmexp.sweeps.book import entries_of, write
+from mmexp.sweeps.book import entries_of, refuse_other_kind, write
 from mmexp.sweeps.launching import launch, launcher_of
 from mmexp.sweeps.planning import Combination, Plan, plan
 from mmexp.sweeps.summary import Summary
@@ -35,6 +35,7 @@ class Grid(Sweeper):
         directory = Path(self.whole.hydra.sweep.dir)
         # Of two sweeps of one name the second plans with what the first has written.
         with hold(directory, patience=600):
+            refuse_other_kind(directory, search=False)
             known = entries_of(directory)
             made = plan(directory, combinations, known, self.whole.sweep.same_code, data_now)
             write(directory, _command(arguments), "grid", len(combinations), made.entries)

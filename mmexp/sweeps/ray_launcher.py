@@ -46,7 +46,9 @@ class RayLauncher(Launcher):
 
         here: dict[str, Any] = {"num_cpus": self.n_jobs * self.resources["num_cpus"], "include_dashboard": False}
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        ray.init(self.address, logging_level=logging.ERROR, **({} if self.address else here))
+        # What the names of sweeps are made of, which a cluster's machines do not know.
+        environment = {"env_vars": {"MMEXP_STAMP": os.environ["MMEXP_STAMP"]}}
+        ray.init(self.address, logging_level=logging.ERROR, runtime_env=environment, **({} if self.address else here))
         # Ray's own would end the sweep before its runs have written their checkpoints.
         for number, handler in before.items():
             signal.signal(number, handler)

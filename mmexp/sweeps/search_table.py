@@ -53,7 +53,7 @@ def spent(space: Space, ended: Sequence[FrozenTrial]) -> str:
     states = [trial.state for trial in ended]
     names = {TrialState.COMPLETE: "ran to the end", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
     counts = ", ".join(f"{states.count(state)} {name}" for state, name in names.items() if state in states)
-    steps = [trial.user_attrs["steps"] for trial in ended if "steps" in trial.user_attrs]
+    steps = [trial.user_attrs["steps"] for trial in ended if all(trial.user_attrs.get("steps", [None]))]
     if not steps:
         return f"{len(ended)} trials: {counts}"
     done, whole = sum(one for one, _ in steps), sum(total for _, total in steps)

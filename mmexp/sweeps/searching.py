@@ -18,6 +18,7 @@ from mmexp.runs.holding import hold
 from mmexp.runs.parents import PASSING
 from mmexp.runs.sweep import rows_of
 from mmexp.runs.table import falls
+from mmexp.sweeps.book import refuse_other_kind
 from mmexp.sweeps.ending import Ended
 from mmexp.sweeps.launching import Planned, launch
 from mmexp.sweeps.search import Search, Settings
@@ -47,6 +48,7 @@ def search(settings: Settings, words: Sequence[str], loader: Any, config: Any, l
     directory.mkdir(parents=True, exist_ok=True)
     # Of two processes that begin at once one makes the study.
     with hold(directory, PATIENCE):
+        refuse_other_kind(directory, search=True)
         study = open_study(asked)
         remember(study, space, asked)
     sampler = partial(Untried, settings.sampler, space, seed=settings.seed, startup=settings.startup)

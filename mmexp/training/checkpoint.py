@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
 
@@ -34,6 +35,14 @@ class Checkpointing:
         return found
 
 
+class Patience(LightningEarlyStopping):
+    """Lightning's, which would train on where it is resumed after it ended the training."""
+
+    def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """End at once where the patience was at its end."""
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
+
+
 @dataclass(frozen=True)
 class EarlyStopping:
     """End when `patience` validations in a row brought no progress of at least `min_delta` on what makes the best."""
@@ -45,4 +54,4 @@ class EarlyStopping:
         """Return the callback, or nothing."""
         if not (self.patience and monitor):
             return []
-        return [LightningEarlyStopping(monitor, patience=self.patience, min_delta=self.min_delta, mode=mode)]
+        return [Patience(monitor, patience=self.patience, min_delta=self.min_delta, mode=mode)]

@@ -1,11 +1,14 @@
 """SIGINT and SIGTERM end a run after its step, with a checkpoint; a second one of the same kind ends it at once."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from mmexp.training.saving import before_validation, save
@@ -19,6 +22,17 @@ class Interrupted(Exception):
     def __init__(self, number: int):
         super().__init__(f"interrupted by {signal.Signals(number).name}")
         self.status = 128 + number
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let the KeyboardInterrupt through that Lightning makes an exit of."""
+    try:
+        yield
+    except SystemExit as ended:
+        if isinstance(ended.__context__, KeyboardInterrupt):
+            raise ended.__context__ from None
+        raise
 
 
 class SignalCheckpoint(Checkpoint):
@@ -42,15 +56,28 @@ class SignalCheckpoint(Checkpoint):
 
     def on_train_batch_end(self, trainer: L.Trainer, task: L.LightningModule, *_: Any) -> None:
         """End where a step is whole, and the validation that follows it."""
-        if self._came is not None and not before_validation(trainer):
-            save(trainer, self.directory / "last.ckpt")
-            raise Interrupted(self._came)
+        came = self._wish(trainer)
+        if came and not before_validation(trainer):
+            # Its turn would come after this: what it logs of the step belongs to what is kept.
+            task.on_train_batch_end(None, None, 0)
+            self._end(trainer, came)
 
     def on_validation_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """End after a validation, as after a step."""
-        if self._came is not None:
-            save(trainer, self.directory / "last.ckpt")
-            raise Interrupted(self._came)
+        if came := self._wish(trainer):
+            self._end(trainer, came)
+
+    def _wish(self, trainer: L.Trainer) -> int:
+        """Return the signal that came to any of the processes, 0 for none: all of them end at one step."""
+        came = self._came or 0
+        if trainer.world_size == 1:
+            return came
+        device = trainer.strategy.root_device
+        return int(trainer.strategy.reduce(torch.tensor(came, device=device), reduce_op="max"))
+
+    def _end(self, trainer: L.Trainer, came: int) -> None:
+        save(trainer, self.directory / "last.ckpt")
+        raise Interrupted(came)
 
     def on_train_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Listen no more: before Lightning puts back what it found, or its handler would stay, and with it all of the run."""

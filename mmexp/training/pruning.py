@@ -8,6 +8,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from mmexp.errors import RequestError, nearest
+from mmexp.pace import Pace
 from mmexp.sweeps.search import WHOLE, Search, search_of
 
 
@@ -37,17 +38,29 @@ class Pruning(Callback):
                 f"Set hydra.sweeper.metric.{nearest(self.search.metric, [name for name in metrics if name.startswith('val/')])}"
             )
         value, step = float(metrics[self.search.metric]), trainer.global_step
-        stops = self._trial is not None and self._told(value, step, task.total_steps)
+        stops = self._trial is not None and self._told(value, step, task.pace)
         if trainer.strategy.broadcast(stops):
             self.stopped = f"pruned at step {step}: {self.search.metric} {value:.4g}"
             trainer.should_stop = True
 
-    def _told(self, value: float, step: int, total: int) -> bool:
+    def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """End at once what was pruned, and died before it had ended."""
+        trainer.should_stop = trainer.should_stop or self.stopped is not None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run has to know."""
+        return {"stopped": self.stopped}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.stopped = state["stopped"]
+
+    def _told(self, value: float, step: int, pace: Pace) -> bool:
         """Report and return whether to stop. At the end there is nothing left to save."""
-        done = round(WHOLE * step / total)
+        done = round(WHOLE * pace.share(step))
         if done not in self._trial.storage.get_trial(self._trial._trial_id).intermediate_values:
             self._trial.report(value, done)
-        self._trial.set_user_attr("steps", [step, total])
+        self._trial.set_user_attr("steps", [step, pace.total_steps])
         return done < WHOLE and (not math.isfinite(value) or self._trial.should_prune())
 
 

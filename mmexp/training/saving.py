@@ -23,7 +23,8 @@ def before_validation(trainer: L.Trainer) -> bool:
     A trainer that resumes there would leave it out, and with it perhaps the best checkpoint.
     """
     every = trainer.val_check_batch
-    return trainer.enable_validation and isinstance(every, int) and trainer.global_step % every == 0
+    due = trainer.should_stop or (isinstance(every, int) and trainer.global_step % every == 0)
+    return trainer.enable_validation and due
 
 
 class Saving(Checkpoint):

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from mmexp.errors import RequestError
 from mmexp.runs import code
 from mmexp.runs.code import code_of
 from mmexp.runs.holding import Held, held, hold
 from mmexp.runs.parents import digest, fingerprint
 from mmexp.runs.state import DIED, clear, state_of
-from mmexp.sweeps.book import Entry, entries_of, next_number, write
+from mmexp.sweeps.book import Entry, entries_of, next_number, refuse_other_kind, write
 from mmexp.sweeps.planning import Combination, claimed, plan
 
 
@@ -181,3 +182,15 @@ def test_data_are_read_once_for_each_that_is_asked(monkeypatch):
     for seed in (0, 1):
         grid.data_now({"data": {"a": 1, "shots": 2}, "seed": seed})
     assert len(asked) == 3
+
+
+def test_a_search_and_a_grid_do_not_share_a_name(tmp_path):
+    refuse_other_kind(tmp_path, search=True)
+    write(tmp_path, "mmexp train -m seed=0", "grid", 1, [])
+    refuse_other_kind(tmp_path, search=False)
+    with pytest.raises(RequestError, match="a grid of this name is there, and a search is asked for"):
+        refuse_other_kind(tmp_path, search=True)
+    (tmp_path / "sweep.json").write_text('{"search": {}}')
+    refuse_other_kind(tmp_path, search=True)
+    with pytest.raises(RequestError, match="a search of this name is there"):
+        refuse_other_kind(tmp_path, search=False)

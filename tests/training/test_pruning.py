@@ -11,6 +11,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 from search.searches import asked
 
 from mmexp.errors import RequestError
+from mmexp.pace import Pace
 from mmexp.sweeps.study import open_study
 from mmexp.training.pruning import Pruning, pruned, pruning
 
@@ -18,10 +19,9 @@ from mmexp.training.pruning import Pruning, pruned, pruning
 class Scored(BoringModel):
     """Scores `level` at each validation."""
 
-    total_steps = 8
-
     def __init__(self, level: float, metric: str = "val/score"):
         super().__init__()
+        self.pace = Pace(8)
         self.level, self.metric = level, metric
 
     def on_validation_epoch_end(self):

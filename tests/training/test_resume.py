@@ -2,8 +2,11 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -18,10 +21,10 @@ RUN = ("--config-dir", OUTSIDE, "encoder=tiny", "data=squares", "fusion=sum", "d
 RUN += ("hardware.threads=1", "hardware.precision=32-true", "log_every_steps=3", "checkpoint.every_steps=2")
 
 
-def train(monkeypatch, *overrides: str) -> None:
+def train(monkeypatch, *overrides: str, expect: int = 0) -> None:
     monkeypatch.setattr(sys, "argv", ["mmexp", "train", *RUN, *overrides])
     monkeypatch.setenv("MMEXP_STAMP", "now")
-    assert cli.main() == 0
+    assert cli.main() == expect
 
 
 def left_by(run: Path) -> tuple[dict, dict, list]:
@@ -80,3 +83,47 @@ def test_checkpoints_of_steps_stay_as_many_as_asked(tmp_path, monkeypatch):
     assert set(left) == {"best.ckpt", "last.ckpt", "step-16.ckpt", "step-20.ckpt"}
     steps = {name: torch.load(path, weights_only=True)["global_step"] for name, path in left.items()}
     assert (steps["step-16.ckpt"], steps["step-20.ckpt"], steps["last.ckpt"]) == (16, 20, 21)
+
+
+def test_a_signal_at_a_logged_step_loses_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    common = ("hydra.run.dir=run", "log_every_steps=1")
+    train(monkeypatch, *common)
+    whole, taken = left_by(Path("run").rename("whole")), Task.training_step
+
+    def signalled(task: Task, *arguments):
+        if task.global_step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return taken(task, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Task, "training_step", signalled)
+        train(monkeypatch, *common, expect=143)
+    assert json.loads(Path("run/run.json").read_text())["status"] == "interrupted"
+    train(monkeypatch, *common, "resume=auto")
+    assert left_by(Path("run"))[1:] == whole[1:]
+
+
+@pytest.mark.parametrize(("how", "status"), [(KeyboardInterrupt, 130), (SystemExit, None)])
+def test_one_that_ended_early_and_is_interrupted_while_it_is_measured_trains_no_further(
+    tmp_path, monkeypatch, how, status
+):
+    monkeypatch.chdir(tmp_path)
+    # No validation is better by a whole: the second ends the training.
+    early = ("early_stopping.patience=1", "early_stopping.min_delta=1", "checkpoint.validate_every_epochs=1")
+    early += ("hydra.run.dir=run",)
+    train(monkeypatch, *early)
+    whole = left_by(Path("run").rename("whole"))
+    assert whole[0]["global_step"] < 21
+
+    def interrupted(task: Task) -> None:
+        raise how(1)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Task, "on_test_epoch_start", interrupted)
+        with nullcontext() if status else pytest.raises(SystemExit):
+            train(monkeypatch, *early, expect=status or 0)
+    assert json.loads(Path("run/run.json").read_text())["status"] == "interrupted"
+    train(monkeypatch, *early, "resume=auto")
+    assert same(left_by(Path("run"))[0]["state_dict"], whole[0]["state_dict"])
+    assert left_by(Path("run"))[1:] == whole[1:]
