@@ -59,11 +59,18 @@ def _asked(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         if not equals and not left:
             raise RequestError(f"{name} needs a {'name' if name == '--metric' else 'file'}: {_USAGE}")
         options[name] = value if equals else left.pop(0)
-        if name in _FILES and not Path(options[name]).parent.is_dir():
-            raise RequestError(f"{name} {options[name]}: there is no directory {Path(options[name]).parent}.")
+        if name in _FILES:
+            _check_file(name, options[name])
     if not paths:
         raise RequestError(f"compare needs the directory of a run or a sweep: {_USAGE}")
     return paths, options
+
+
+def _check_file(option: str, file: str) -> None:
+    if not file or Path(file).is_dir():
+        raise RequestError(f"{option} needs the name of a file, not {f'the directory {file}' if file else 'nothing'}.")
+    if not Path(file).parent.is_dir():
+        raise RequestError(f"{option} {file}: there is no directory {Path(file).parent}.")
 
 
 def _writer(option: str) -> Callable[[Comparison, Path], None]:

@@ -26,7 +26,7 @@ def choices_of(runs: Sequence[Run]) -> list[dict[str, str]]:
     it already, as `encoder` settles all keys below it; so runs that differ by no override, such as those of a changed
     default, are told apart too. `hardware` and `cache` are told where they alone were varied.
     """
-    configs = [flat(run.config) for run in runs]
+    configs = [_told(run, any(run.directory is None for run in runs)) for run in runs]
     whole = [bool(run.config) for run in runs]
     values: dict[str, list[str]] = {}
     for key, rank in _candidates(runs, configs):
@@ -39,6 +39,12 @@ def choices_of(runs: Sequence[Run]) -> list[dict[str, str]]:
         if rank == 0 or not _settled(cells, settling, known):
             values[key] = cells
     return [{key: cells[i] for key, cells in values.items()} for i in range(len(runs))]
+
+
+def _told(run: Run, as_wandb: bool) -> dict[str, Any]:
+    """Return what the configuration says, without sections that say nothing; `as_wandb` without `_target_` and its like."""
+    keys = flat(run.config).items()
+    return {k: v for k, v in keys if v != {} and not (as_wandb and k.rpartition(".")[2].startswith("_"))}
 
 
 def _candidates(runs: Sequence[Run], configs: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, int]]:

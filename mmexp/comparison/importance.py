@@ -22,11 +22,13 @@ def importance(runs: Sequence[Run], metric: str) -> list[Importance]:
     groups = [name for name in dict.fromkeys(k for run in runs for k in run.choices) if _varies(name, runs)]
     if not groups or np.ptp(y) <= 1e-6 * np.abs(y).max():
         return []
-    columns = [design([run.choices[name] for run in runs]) for name in groups]
-    if np.linalg.matrix_rank(np.hstack([np.ones((len(y), 1)), *columns])) >= len(y):
-        return []
     cells = np.unique([[run.choices[name] for name in groups] for run in runs], axis=0, return_inverse=True)[1].ravel()
     repeated = len(set(cells)) < len(cells)
+    # A single choice has no interactions in which to tell what a curve leaves over.
+    few = len(runs) if len(groups) == 1 and repeated else _FEW
+    columns = [design([run.choices[name] for run in runs], few) for name in groups]
+    if np.linalg.matrix_rank(np.hstack([np.ones((len(y), 1)), *columns])) >= len(y):
+        return []
     names = [*groups, "shared", "interactions" if repeated else "interactions and seed", "seed"]
     found = shares(columns, cells, y, np.ones((1, len(y))))[0]
     units = np.array([run.seed for run in runs]) if repeated else np.arange(len(y))
@@ -45,15 +47,15 @@ def _varies(name: str, runs: Sequence[Run]) -> bool:
     return len({run.choices[name] for run in runs}) > 1
 
 
-def design(values: Sequence[str]) -> np.ndarray:
-    """Return the columns (N, C) by which a choice enters: one a value, for many numbers their rank and its square.
+def design(values: Sequence[str], few: int = _FEW) -> np.ndarray:
+    """Return the columns (N, C) by which a choice enters: one a value, for more than `few` numbers their rank and its square.
 
     Ranks do not ask whether a learning rate is to be read on a logarithmic scale; the square lets the best lie between.
     """
     numbers = np.array([_number(value) for value in values])
     there = np.isfinite(numbers)
     levels = np.unique(numbers[there], return_inverse=True)[1]
-    if levels.max(initial=0) < _FEW:
+    if levels.max(initial=0) < few:
         return np.stack([[value == level for value in values] for level in dict.fromkeys(values)], 1).astype(float)
     rank = np.zeros(len(values))
     rank[there] = levels / levels.max() * 2 - 1
@@ -110,7 +112,10 @@ def _intervals(
         return [(None, None)] * (len(columns) + 3)
     without = np.array([units != unit for unit in each], float)
     whole = _logit(shares(columns, cells, y, np.ones((1, len(y)))), len(each))[0]
-    left = _logit(shares(columns, cells, y, without), len(each) - 1)
+    less = shares(columns, cells, y, without)
+    if not less.sum(1).all():  # without one of the units nothing varies any more
+        return [(None, None)] * (len(columns) + 3)
+    left = _logit(less, len(each) - 1)
     half = student(0.05, len(each)) * np.sqrt((len(each) - 1) / len(each) * ((left - left.mean(0)) ** 2).sum(0))
     low, high = 1 / (1 + np.exp(half - whole)), 1 / (1 + np.exp(-half - whole))
     return list(zip(low.tolist(), high.tolist(), strict=True))

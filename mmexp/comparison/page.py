@@ -7,6 +7,7 @@ import jinja2
 
 from mmexp.comparison.page_data import page_data
 from mmexp.comparison.types import Comparison, Configuration, Difference
+from mmexp.comparison.writing import finite
 from mmexp.runs.record import write_atomically
 from mmexp.runs.table import in_words, shown
 
@@ -26,7 +27,7 @@ def write_page(comparison: Comparison, path: Path) -> None:
         title=f"{len(comparison.runs)} runs side by side",
         verdict=verdict(comparison),
         notes=comparison.notes,
-        data=page_data(comparison, path),
+        data=finite(page_data(comparison, path)),
         style=_asset("page.css"),
         plotly=plotly.offline.get_plotlyjs(),
         scripts=[_asset(f"{name}.js") for name in _SCRIPTS],

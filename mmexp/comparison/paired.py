@@ -67,10 +67,13 @@ def of_choices(runs: Sequence[Run], metric: str) -> Iterator[Pairs]:
         for run in runs:
             block = tuple(sorted((key, value) for key, value in run.choices.items() if key != about))
             cells[block, run.seed][run.choices[about]] = run.metrics[metric]
-        for first, second in combinations(dict.fromkeys(run.choices[about] for run in runs), 2):
-            gaps = {key: cell[first] - cell[second] for key, cell in cells.items() if first in cell and second in cell}
-            if gaps:
-                yield Pairs(about, first, second, *_units(gaps))
+        place = {value: number for number, value in enumerate(dict.fromkeys(run.choices[about] for run in runs))}
+        found: dict[tuple[str, str], dict[tuple, float]] = defaultdict(dict)
+        for key, cell in cells.items():
+            for first, second in combinations(sorted(cell, key=place.__getitem__), 2):
+                found[first, second][key] = cell[first] - cell[second]
+        for first, second in sorted(found, key=lambda pair: (place[pair[0]], place[pair[1]])):
+            yield Pairs(about, first, second, *_units(found[first, second]))
 
 
 def _units(gaps: Mapping[tuple, float]) -> tuple[np.ndarray, Literal["seed", "block"], float]:

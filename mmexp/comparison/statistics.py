@@ -8,6 +8,7 @@ from mmexp.comparison.importance import importance
 from mmexp.comparison.paired import LEAST, differences
 from mmexp.comparison.types import Comparison, Configuration, Difference, Run
 from mmexp.errors import RequestError, nearest
+from mmexp.runs.holding import held
 from mmexp.runs.seeds import interval
 from mmexp.runs.sweep_table import main_metrics
 from mmexp.runs.table import falls
@@ -34,8 +35,11 @@ def compare(runs: Sequence[Run], metric: str | None = None) -> Comparison:
 
 
 def status(run: Run) -> str:
-    """Return how a run ended; `pruned` for one that a search stopped early."""
-    return "pruned" if str(run.facts.get("stopped", "")).startswith("pruned") else str(run.facts.get("status"))
+    """Return how a run ended; `pruned` for one that a search stopped early, `died` for one that nobody works on any more."""
+    told = str(run.facts.get("status"))
+    if told == "running" and run.directory and not held(run.directory):
+        return "died"
+    return "pruned" if str(run.facts.get("stopped", "")).startswith("pruned") else told
 
 
 def counts(run: Run, metric: str) -> bool:
@@ -115,9 +119,9 @@ def _notes(
         yield f"fewer than {LEAST} seeds: blocks of other choices are the pairs, and another seed may decide otherwise"
     if len(counted) > 1 and not any(run.choices for run in counted):
         yield "all runs are of one configuration: they differ in their seeds alone"
-    if any(one.p is None for one in found):
-        seeds = len({run.seed for run in counted})
-        yield f"too close to call: {seeds} seed{'s' * (seeds > 1)}, add seed=0,1,2,3,4"
+    if untested := [one.pairs for one in found if one.p is None]:
+        few = max(untested)
+        yield f"too close to call: {few} seed{'s' * (few > 1)} in common, add seed=0,1,2,3,4 to all"
 
 
 def _some(names: Sequence[str], most: int = 8) -> str:

@@ -77,7 +77,8 @@ def _runs(comparison: Comparison) -> Sheet:
     told = any(status(run) != "completed" for run in comparison.runs)
     seeds = len({run.seed for run in comparison.runs}) > 1
     others = [name for name in main_metrics([dict(run.metrics) for run in comparison.runs], most=2) if name != metric]
-    runs = sorted(comparison.runs, key=lambda run: sign * run.metrics.get(metric, sign * float("inf")))
+    values = {run.name: sign * run.metrics.get(metric, math.nan) for run in comparison.runs}
+    runs = sorted(comparison.runs, key=lambda run: v if math.isfinite(v := values[run.name]) else math.inf)
     headings = ["run", *(_key(key) for key in choices)]
     headings += ["seed"] * seeds + ["status"] * told + [_heading(name) for name in (metric, *others)]
     rows = [

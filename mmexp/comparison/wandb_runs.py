@@ -34,7 +34,7 @@ def _asked(project: str) -> list[Any]:
         return list(wandb.Api().runs(project, order="+created_at", lazy=False))
     except AuthenticationError as error:
         raise RequestError(
-            f"{PREFIX}{project}: W&B does not take the key. Set WANDB_API_KEY anew. ({error})"
+            f"{PREFIX}{project}: W&B cannot be reached, or does not take the key in WANDB_API_KEY. ({error})"
         ) from error
     except (Error, ValueError) as error:
         raise RequestError(f"{PREFIX}{project}: {error}") from error

@@ -29,7 +29,7 @@ def as_json(comparison: Comparison) -> str:
         "fronts": dict(comparison.fronts),
         "notes": list(comparison.notes),
     }
-    return json.dumps(_finite(told), indent=2, allow_nan=False) + "\n"
+    return json.dumps(finite(told), indent=2, allow_nan=False) + "\n"
 
 
 def _facts(run: Run) -> dict[str, Any]:
@@ -38,11 +38,12 @@ def _facts(run: Run) -> dict[str, Any]:
     return facts | {cost: cost_of(run, cost) for cost in COSTS}
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return plain data with None for numbers that are not finite, which JSON has no word for."""
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_finite(one) for one in value]
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -38,8 +38,9 @@ def held(directory: Path) -> bool:
     if directory.resolve() in _own:
         return True
     try:
-        with (directory / FILE).open("a") as stream:
-            return not _free(stream)
+        # To look is to share, for which a directory that one may only read is enough.
+        with (directory / FILE).open() as stream:
+            return not _free(stream, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
 
@@ -57,10 +58,10 @@ def _take(place: Path, stream: IO[str], until: float) -> None:
         time.sleep(0.05)
 
 
-def _free(stream: IO[str]) -> bool:
+def _free(stream: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
     """Take the lock where it is free; it is let go of when `stream` is closed."""
     try:
-        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(stream, kind | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

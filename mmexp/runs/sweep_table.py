@@ -108,7 +108,7 @@ def main_metrics(runs: list[dict[str, float]], most: int = 4) -> list[str]:
     brief = [m for m in telling({n.metric for n in numbers if n.split == split}) if not m.endswith("_r1")]
     # What every encoder can be asked, where some runs learned no common space.
     alike = sorted({n.metric for n in numbers if n.split == split and n.metric.endswith("neighbour_accuracy")})
-    if any(run and f"{split}/{brief[0]}" not in run for run in runs):
+    if brief and any(run and f"{split}/{brief[0]}" not in run for run in runs):
         brief = [*brief[:2], *(m for m in alike if m not in brief[:2]), *(m for m in brief[2:] if m not in alike)]
     return [f"{split}/{metric}" if split else metric for metric in brief[:most]]
 

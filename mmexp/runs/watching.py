@@ -5,6 +5,7 @@ import json
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite, nan
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -132,5 +133,7 @@ def best(runs: Sequence[Watched]) -> tuple[str, Watched] | None:
     if not names:
         return None
     metric = names[0]
-    compared = [run for run in measured if metric in run.metrics]
+    compared = [run for run in measured if isfinite(run.metrics.get(metric, nan))]
+    if not compared:
+        return None
     return metric, (min if falls(metric) else max)(compared, key=lambda run: run.metrics[metric])

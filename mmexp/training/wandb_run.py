@@ -11,6 +11,7 @@ import wandb
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from mmexp.runs.choices import overridden
 from mmexp.runs.report import Gallery, Query
 from mmexp.runs.table import falls, read_numbers
 from mmexp.training.loggers import tell_where
@@ -133,7 +134,7 @@ def log_comparison(node: Mapping[str, Any], sweep: str, directory: Path, rows: S
 
 def runs_table(rows: Sequence[Mapping[str, Any]]) -> wandb.Table:
     """Return a row for each run of a sweep: what was set, how it ended, what it measured, and its seconds."""
-    set_of = [dict(str(one).lstrip("+").split("=", 1) for one in row.get("overrides") or []) for row in rows]
+    set_of = [overridden(row) for row in rows]
     keys = list(dict.fromkeys(key for one in set_of for key in one))
     metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
     cells = [

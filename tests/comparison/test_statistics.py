@@ -1,16 +1,21 @@
 """The statistics against values computed by hand, and against luck."""
 
 import sys
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from comparison.made_up import grid
+from rich.console import Console
 from scipy.stats import ttest_rel
 
+from mmexp.comparison.choices import choices_of
 from mmexp.comparison.importance import design, importance
 from mmexp.comparison.paired import holm, resolution
 from mmexp.comparison.statistics import compare
+from mmexp.comparison.tables import as_table, sheets
+from mmexp.comparison.types import Run
 from mmexp.errors import RequestError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
@@ -69,7 +74,7 @@ def test_fewer_than_three_seeds_are_not_tested():
     comparison = compare(grid(lambda seed, fusion: seed + (fusion == "a"), seeds=2, fusion=("a", "b")))
     [one] = comparison.differences
     assert (one.pairs, one.p, one.low, one.verdict) == (2, None, None, "too close to call")
-    assert "too close to call: 2 seeds, add seed=0,1,2,3,4" in comparison.notes
+    assert "too close to call: 2 seeds in common, add seed=0,1,2,3,4 to all" in comparison.notes
 
 
 def test_blocks_are_pairs_where_seeds_are_too_few():
@@ -181,3 +186,48 @@ def test_students_interval_keeps_its_coverage_at_five_pairs_and_the_percentile_b
     assert rate > 0.94
     rate, _ = simulation.coverage("percentile bootstrap", "normal", 5, 300)
     assert rate < 0.90
+
+
+def test_a_single_choice_of_many_numbers_gets_all_that_it_explains():
+    jumps = dict(zip(("1", "2", "3", "4", "5", "6"), (0.1, 0.6, 0.2, 0.55, 0.15, 0.6), strict=True))
+    told = {
+        one.group: one.share
+        for one in importance(grid(lambda seed, lr: jumps[lr] + LUCK[seed] / 50, lr=tuple(jumps)), "test/accuracy")
+    }
+    assert told["lr"] > 0.99
+    assert sum(told.values()) == pytest.approx(1)
+
+
+def test_shares_have_no_interval_where_a_single_seed_makes_the_difference():
+    runs = grid(lambda seed, fusion: float(seed == 0 and fusion == "a"), seeds=3, fusion=("a", "b"))
+    assert all(one.low is None for one in importance(runs, "test/accuracy"))
+
+
+def test_a_metric_of_the_users_own_is_compared():
+    comparison = compare(grid(lambda seed, fusion: LUCK[seed] + (fusion == "b"), "eval/f1", fusion=("a", "b")))
+    assert comparison.metric == "eval/f1"
+    assert comparison.differences[0].verdict == "worse"
+    console = Console(width=80, file=StringIO())
+    for sheet in sheets(comparison):
+        console.print(as_table(sheet))
+
+
+def test_runs_whose_metric_is_not_a_number_come_last():
+    values = (0.1, float("nan"), 0.5, 0.3)
+    rows = next(iter(sheets(compare(grid(lambda seed: values[seed], seeds=4))))).rows
+    assert [row[0] for row in rows] == ["2", "3", "0", "1"]
+
+
+def test_runs_known_from_wandb_alone_have_the_choices_of_their_directories():
+    def run(adapter: str, config: dict, directory: Path | None = None) -> Run:
+        facts = {"seed": 0, "choices": {"adapter": adapter, "task": "pretrain"}}
+        return Run(f"{adapter}{directory}", directory, facts, {}, {"lr": 1, **config})
+
+    told = [run(name, {"adapter": {}, "task": {}}) for name in ("frozen", "full")]
+    own = {
+        "adapter": {"_target_": "mmexp.adapters.frozen.Frozen"},
+        "task": {"_target_": "mmexp.tasks.pretrain.Pretrain"},
+    }
+    there = run("frozen", own, Path("runs/1"))
+    assert choices_of(told) == [{"adapter": "frozen"}, {"adapter": "full"}]
+    assert choices_of([*told, there]) == [{"adapter": "frozen"}, {"adapter": "full"}, {"adapter": "frozen"}]
