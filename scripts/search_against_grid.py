@@ -46,7 +46,7 @@ METHODS = {
     "optuna, pruner=hyperband": Settings(pruner="hyperband"),
     "optuna, pruner=none trials=12": Settings(pruner="none", trials=12),
     "optuna, trials=16": Settings(trials=16),
-    "optuna, factor=2": Settings(factor=2),
+    "optuna, factor=3": Settings(factor=3),
     "halving": Settings(sampler="grid", trials=None),
 }
 
@@ -100,9 +100,9 @@ def replay(settings: Settings, recorded: dict[tuple[str, ...], Curve], seed: int
 
     with tempfile.TemporaryDirectory() as folder:
         sampler = lambda tried: Untried(settings.sampler, space, tried, seed, settings.startup)  # noqa: E731
-        run_all(
-            Trials(study, Path(folder), space, sampler, settings.trials or len(recorded)), 1, launch, lambda _: None
-        )
+        # As in a search: no combination twice.
+        most = min(settings.trials or len(recorded), len(recorded))
+        run_all(Trials(study, Path(folder), space, sampler, most), 1, launch, lambda _: None)
     return tuple(study.best_params[key] for key in SPACE), steps
 
 

@@ -30,7 +30,7 @@ class Settings:
     jobs: int = 1
     startup: int = 5
     first_check: float = 0.1
-    factor: int = 3
+    factor: int = 2
 
     def check(self) -> None:
         """Raise RequestError for the first wrong value."""
