@@ -111,9 +111,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--grid", type=Path, nargs="+", help="where the grid is; without it, it is trained or goes on")
     parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--grid-seed", type=int, default=0, help="of the grid's runs")
     parser.add_argument("--real", help="also run a real search with this hydra/sweeper")
     arguments = parser.parse_args()
-    recorded = {key: curve for place in arguments.grid or [sweep("grid")] for key, curve in curves(place).items()}
+    seed = arguments.grid_seed
+    places = arguments.grid or [sweep(f"grid-{seed}", f"seed={seed}")]
+    recorded = {key: curve for place in places for key, curve in curves(place).items()}
     best = sorted(recorded, key=lambda key: -max(value for _, value in recorded[key]))
     whole = sum(curve[-1][0] for curve in recorded.values())
     for key in best[:3]:
