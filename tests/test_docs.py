@@ -21,7 +21,7 @@ from mmexp.data.orders import EvaluationOrder
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SHORT = ["budget.steps=2", "data.batch_size=16", "data.num_workers=0"]
+SHORT = ["budget.steps=2", "data.num_workers=0"]
 # Of each evaluation set.
 ROWS = 24
 # What installs, cleans up or needs an account is run by CI or by a person.
@@ -87,7 +87,9 @@ def run_here(line: str, monkeypatch, evaluate: bool = False) -> int:
     monkeypatch.delenv("MMEXP_STAMP", raising=False)
     words = [re.sub(r"^(seed=\d+),[\d,]+$", r"\1", word) for word in words]
     monkeypatch.setattr(EvaluationOrder, "_own", lambda order: list(range(min(order.rows, ROWS))))
-    short = SHORT if re.search(r"data=|data\.styles|easy_vqa", line) else [*SHORT, "data.styles=[blob]"]
+    # Small enough for a user's small tables, and large enough to be quick.
+    short = [*SHORT, f"data.batch_size={8 if 'tables=' in line else 16}"]
+    short += [] if re.search(r"data=|data\.styles|easy_vqa", line) else ["data.styles=[blob]"]
     trains = (words[1] == "train" and "--cfg" not in words) or (words[1] == "chain" and len(words) > 2)
     monkeypatch.setattr(sys, "argv", ["mmexp", *words[1:], *([*short, f"evaluate={evaluate}"] if trains else [])])
     try:
