@@ -61,6 +61,20 @@ def resolved(whole: Any) -> tuple[dict[str, Any], dict[str, str]]:
     return plain, choices
 
 
+def config_dir_of(hydra: Any) -> str | None:
+    """Return the folder that --config-dir named, as the `hydra` of a composed configuration tells it."""
+    return next((source.path for source in hydra.runtime.config_sources if source.provider == "command-line"), None)
+
+
+def composed(loader: Any, whole: Any, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return plain values and choices of one run of the sweep that `whole` configures. Raises RequestError."""
+    try:
+        one = loader.load_sweep_config(whole, list(overrides))
+    except Exception as error:
+        raise explained(error, overrides, config_dir_of(whole.hydra)) from error
+    return resolved(one)
+
+
 def run_hydra(job: Callable[[Any], Any], arguments: Sequence[str]) -> None:
     """Run `job` as a Hydra app under `arguments`, all of Hydra's own flags included. Raises RequestError."""
     import hydra

@@ -24,13 +24,13 @@ from mmexp.resuming import resumed, steps_before
 from mmexp.runs.record import RunRecord, write_metrics
 from mmexp.sequence import arrange, measures
 from mmexp.sequence import told as sequence_of
+from mmexp.sweeps.pruning import pruned
 from mmexp.tasks.base import Task
 from mmexp.tasks.continual import ContinualTask
 from mmexp.trainer import make_trainer, monitored
 from mmexp.training.interrupt import Interrupted, interruptible
 from mmexp.training.loggers import announce, conclude, finish, without_wandb
 from mmexp.training.progress import Stopwatch
-from mmexp.training.pruning import pruned
 from mmexp.types import Batch, TeacherShape
 
 

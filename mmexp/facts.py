@@ -9,7 +9,7 @@ from mmexp.request import Experiment, Request
 from mmexp.runs.code import code_of
 from mmexp.runs.parents import fingerprint, parent
 from mmexp.runs.record import hardware_facts
-from mmexp.training.pruning import pruned
+from mmexp.sweeps.pruning import pruned
 
 
 def opening(experiment: Experiment, request: Request) -> str:

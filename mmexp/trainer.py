@@ -10,13 +10,13 @@ from mmexp import build
 from mmexp.request import Request
 from mmexp.resuming import resumed, rows_before, steps_before
 from mmexp.runs.table import falls
+from mmexp.sweeps.pruning import pruning
 from mmexp.tasks.base import Task
 from mmexp.tasks.continual import ContinualTask
 from mmexp.training.interrupt import SignalCheckpoint
 from mmexp.training.loggers import RunFacts
 from mmexp.training.messages import quieten
 from mmexp.training.progress import ProgressBar, Stopwatch
-from mmexp.training.pruning import pruning
 
 
 def monitored(task: Task) -> tuple[str, str]:

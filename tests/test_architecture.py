@@ -1,6 +1,7 @@
 """The direction of the imports, read from the syntax tree."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ MAY = {
     "chain": {"errors", "compose", "config"},
     "inference": {"types", "data", "build"},
     "comparison": {"errors", "runs", "comparison"},
-    "sweeps": {"errors", "compose", "config", "build", "runs", "comparison", "training", "sweeps"},
+    "sweeps": {"errors", "pace", "compose", "config", "build", "runs", "comparison", "training", "sweeps"},
     "cli": {"errors", "commands"},
 }
 OUTSIDE = {"hydra", "lightning", "wandb", "omegaconf"}
@@ -62,6 +63,14 @@ def test_a_file_imports_only_what_its_room_may(path: Path):
     # W&B is asked where it is named as what to compare.
     if room(path) == "comparison" and path.name != "wandb_runs.py":
         assert not {name.split(".")[0] for name in imports(path)} & {*OUTSIDE, "torch"}
+
+
+def test_no_two_rooms_import_each_other_even_by_way_of_others():
+    direct = {room(path): set() for path in FILES}
+    for path in FILES:
+        direct[room(path)] |= {name.split(".")[1] for name in imports(path) if name.startswith("mmexp.")} - {room(path)}
+    # A room's order is found where all that it imports have theirs; a cycle never is.
+    TopologicalSorter(direct).prepare()
 
 
 def test_only_build_instantiates():

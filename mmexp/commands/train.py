@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mmexp.compose import run_hydra
+from mmexp.compose import config_dir_of, run_hydra
 from mmexp.config import check
 from mmexp.errors import RequestError
 from mmexp.runs.holding import FILE, Held, hold
@@ -143,9 +143,8 @@ def _restore_command(hydra: Any, directory: Path, overrides: list[str]) -> None:
     from omegaconf import read_write
 
     sys.argv = [sys.argv[0], "train", *overrides]
-    sources = [source for source in hydra.runtime.config_sources if source.provider == "command-line"]
-    for source in sources:
-        sys.argv += ["--config-dir", source.path]
+    if folder := config_dir_of(hydra):
+        sys.argv += ["--config-dir", folder]
     whole: Any = HydraConfig.instance().cfg
     with read_write(whole.hydra):
         whole.hydra.run.dir = str(directory)

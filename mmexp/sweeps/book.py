@@ -52,14 +52,20 @@ def next_number(directory: Path, entries: Iterable[Entry]) -> int:
     return max([*(entry.number for entry in entries), *there], default=-1) + 1
 
 
-def write(directory: Path, command: str, sweeper: str, planned: int | None, entries: Sequence[Entry]) -> None:
-    """Write `sweep.json` as it is before the first run; `planned` is None where a search does not know."""
+def write(
+    directory: Path, command: str, sweeper: str, planned: int | None, entries: Sequence[Entry], **more: Any
+) -> None:
+    """Write `sweep.json`, before the first run and with each that is added; `planned` is None where a search does not know.
+
+    `more` is what the runs of a search have to know of it.
+    """
     told: dict[str, Any] = {
         "name": directory.name,
         "command": command,
         "began": time.time(),
         "sweeper": sweeper,
         "planned": planned,
+        **more,
         "runs": [
             {"number": entry.number, "overrides": list(entry.overrides), "fingerprint": entry.fingerprint}
             for entry in sorted(entries, key=lambda entry: entry.number)

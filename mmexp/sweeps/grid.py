@@ -8,7 +8,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.sweeper import Sweeper
 
-from mmexp.compose import explained, resolved
+from mmexp.compose import composed
 from mmexp.runs.holding import hold
 from mmexp.runs.parents import fingerprint
 from mmexp.sweeps.book import entries_of, refuse_other_kind, write
@@ -49,18 +49,8 @@ class Grid(Sweeper):
         return [self._composed(tuple(one)) for one in BasicSweeper.split_arguments(overrides, None)[0]]
 
     def _composed(self, overrides: tuple[str, ...]) -> Combination:
-        try:
-            whole = self.context.config_loader.load_sweep_config(self.whole, list(overrides))
-        except Exception as error:
-            raise explained(error, overrides, config_dir_of(self.whole)) from error
-        config, _ = resolved(whole)
+        config, _ = composed(self.context.config_loader, self.whole, overrides)
         return Combination(overrides, fingerprint(config), config)
-
-
-def config_dir_of(config: Any) -> str | None:
-    """Return the folder that --config-dir named."""
-    sources = config.hydra.runtime.config_sources
-    return next((source.path for source in sources if source.provider == "command-line"), None)
 
 
 def told(name: str, made: Plan, before: int) -> list[str]:

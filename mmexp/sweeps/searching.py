@@ -11,7 +11,7 @@ import optuna
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.trial import FrozenTrial
 
-from mmexp.compose import explained, resolved
+from mmexp.compose import composed
 from mmexp.config import check
 from mmexp.errors import RequestError
 from mmexp.runs.holding import hold
@@ -38,7 +38,7 @@ def search(settings: Settings, words: Sequence[str], loader: Any, config: Any, l
     """Run the trials that are missing; return the rows of those that ended. Raises RequestError, Ended."""
     overrides = OverridesParser.create(config_loader=loader).parse_overrides(list(words))
     space, directory = completed(read_space(overrides), settings), Path(config.hydra.sweep.dir)
-    compose = partial(composed, loader, config)
+    compose = partial(checked, loader, config)
     if settings.sampler == "grid" or not settings.trials:
         check_finite(space)
     # Every choice once, so that a wrong one is told before anything runs.
@@ -105,15 +105,9 @@ def completed(space: Space, settings: Settings) -> Space:
     return Space(fixed, space.searched)
 
 
-def composed(loader: Any, config: Any, overrides: Sequence[str]) -> dict[str, Any]:
+def checked(loader: Any, config: Any, overrides: Sequence[str]) -> dict[str, Any]:
     """Return the checked configuration of one run. Raises RequestError."""
-    try:
-        whole = loader.load_sweep_config(config, list(overrides))
-    except Exception as error:
-        sources = config.hydra.runtime.config_sources
-        folder = next((source.path for source in sources if source.provider == "command-line"), None)
-        raise explained(error, overrides, folder) from error
-    plain, choices = resolved(whole)
+    plain, choices = composed(loader, config, overrides)
     check(plain, choices)
     return plain
 

@@ -50,7 +50,7 @@ class Saving(Checkpoint):
             self._save(trainer, stays=self._due(trainer))
 
     def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        """Save the end of the run, or of one of tasks in sequence: what happens there comes after its validation."""
+        """Save the end of the run, or of one of tasks in sequence, even after a validation: all is done, that one too."""
         self._written = -1
         self._save(trainer, stays=False)
 

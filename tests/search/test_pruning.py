@@ -8,12 +8,12 @@ import optuna
 import pytest
 import torch
 from lightning.pytorch.demos.boring_classes import BoringModel
-from search.searches import asked
 
 from mmexp.errors import RequestError
 from mmexp.pace import Pace
+from mmexp.sweeps.pruning import Pruning, pruned, pruning
 from mmexp.sweeps.study import open_study
-from mmexp.training.pruning import Pruning, pruned, pruning
+from search.searches import asked
 
 
 class Scored(BoringModel):
