@@ -29,6 +29,7 @@ Batch = dict[str, Any]
 
 Where the data has them also `targets (B, C)` from 0 to 1, how sure each of several labels is (NaN: nothing is known of the
 row), and `number (B,)` (NaN where there is none). `strong` holds strongly augmented modalities, where they are asked for.
+`present` goes from a modality that some rows lack to `(B,)`, true where it is there; the prepared input of the others is blank.
 Where an augmentation of the whole batch mixed or swapped something, `shown` goes from modality to `Shown`. What frozen
 parts said of the rows before may be there instead of being computed: `encoded`, from modality to `tokens`, `pooled` and
 `mask` (tokens only where they are looked at), and `taught`, what the teacher says.
@@ -52,17 +53,26 @@ Shown = dict[str, Tensor]
 class Encoded:
     """What an encoder or a fusion gives: `tokens (B, N, D)`, `pooled (B, D)`, `mask (B, N)` true where a token is real.
 
-    A fusion that `keeps_tokens` says in `parts` which of its tokens are those of which modality.
+    A fusion that `keeps_tokens` says in `parts` which of its tokens are those of which modality. `present (B,)` is true where
+    a row has the modality, None where all have; tokens and pooled of a row that lacks it are zeros, and its mask is false.
     """
 
     tokens: Tensor
     pooled: Tensor
     mask: Tensor
     parts: Mapping[str, slice] = field(default_factory=dict)
+    present: Tensor | None = None
 
     def __getitem__(self, rows: Tensor) -> "Encoded":
         """Return the chosen rows, for example the hard negatives of a batch."""
-        return Encoded(self.tokens[rows], self.pooled[rows], self.mask[rows], self.parts)
+        present = None if self.present is None else self.present[rows]
+        return Encoded(self.tokens[rows], self.pooled[rows], self.mask[rows], self.parts, present)
+
+    def there(self) -> Tensor:
+        """Return (B,) true where a row has this modality."""
+        if self.present is None:
+            return torch.ones(len(self.pooled), dtype=torch.bool, device=self.pooled.device)
+        return self.present
 
     def tokens_of(self, modality: str) -> Tensor:
         """Return one modality's tokens (B, N, D) out of a fusion's."""

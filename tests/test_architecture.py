@@ -8,15 +8,18 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "mmexp"
 LEAVES = ("caching", "encoders", "fusion", "objectives", "balance", "adapters", "continual", "data", "augmentations")
+SHARED = ("types", "errors", "attention", "positions", "transformer_block", "curriculum", "draws")
 # What each room may import of the package; a file at the top is a room of its own.
 MAY = {
     "errors": set(),
     "attention": set(),
+    "positions": set(),
+    "transformer_block": {"attention", "positions"},
     "curriculum": set(),
     "types": {"errors", "curriculum"},
     "draws": set(),
     "pace": set(),
-    **{leaf: {"types", "errors", "attention", "curriculum", "draws", leaf} for leaf in LEAVES},
+    **{leaf: {*SHARED, leaf} for leaf in LEAVES},
     "model": {"types"},
     "weights": {"errors"},
     "frozen": {"types", "errors", "model", "teacher", "caching", "data"},

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from mmexp.attention import masked_mean, pack, places_of, unpack
 from mmexp.encoders.sounds import LogMel, heard, raw
-from mmexp.encoders.transformer_block import Block
 from mmexp.errors import RequestError
+from mmexp.transformer_block import Block
 from mmexp.types import Encoded, PositiveFloat, PositiveInt, Prepared
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from mmexp.attention import masked_mean, pack, places_of, unpack
 from mmexp.encoders.names import first_line
 from mmexp.encoders.tokens import pad, word_edges, words_of
-from mmexp.encoders.transformer_block import Block
 from mmexp.errors import RequestError
+from mmexp.transformer_block import Block
 from mmexp.types import Encoded, Marks, PositiveInt, Prepared
 
 

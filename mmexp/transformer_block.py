@@ -1,4 +1,4 @@
-"""One block of the text transformer."""
+"""One block of the small transformers: of words, sounds, and of what modalities say together."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
