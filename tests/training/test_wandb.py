@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,14 @@ def train(folder: Path, *overrides: str, expect: int = 0):
 
 
 def wandb(*arguments: str) -> str:
-    """Run the `wandb` beside this Python."""
+    """Run the `wandb` beside this Python; once more where its service is still closing the file of a run."""
     tool = Path(sys.executable).with_name("wandb")
-    return subprocess.run([tool, *arguments], capture_output=True, text=True, check=True).stdout
+    done = subprocess.run([tool, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        time.sleep(5)
+        done = subprocess.run([tool, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def logged(directory: Path) -> tuple[dict, list[dict]]:
