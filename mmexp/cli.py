@@ -15,6 +15,7 @@ COMMANDS = {
     "compare": "runs and sweeps side by side, and which differences are luck:  mmexp compare PATH...",
     "watch": "how far a sweep or a run is:  mmexp watch NAME [--once]",
     "lineage": "which runs came from which, as a tree:  mmexp lineage [PATH ...]",
+    "matrix": "whether every part goes with every other, tried for two steps:  mmexp matrix [GROUP=CHOICE]",
     "list": "the parts there are, one line each:  mmexp list [GROUP]",
 }
 HELP = """mmexp - experiments on multimodal models

@@ -101,6 +101,9 @@ def prepare(request: Request) -> Experiment:
     steps, limit = spends(1.0)
     balance = build.balance(config, assembled, train.dataset, teacher)
     task = build.task(config, assembled, balance, steps, teacher)
+    # What tasks in sequence freeze, and free again, is their own.
+    trains = config["train"] and not config.get("continual")
+    resting = build.rest_unreached(task, cast(Any, train.dataset)) if trains else []
     task.samples = source.splits
     task.class_texts = build.class_texts(config, assembled, supervision)
     evaluations = {
@@ -143,6 +146,7 @@ def prepare(request: Request) -> Experiment:
         loaded=assembled.loaded,
         keeping=keeping,
         limit=limit,
+        resting=resting,
     )
 
 

@@ -19,6 +19,8 @@ def opening(experiment: Experiment, request: Request) -> str:
     part = "all trained" if trained == total else f"{trained / total:.1%} trained"
     rows = ", ".join(f"{name} {len(samples):,}" for name, samples in splits.items())
     start = f"{experiment.loaded.told()}\n" if experiment.loaded else ""
+    if experiment.resting:
+        start += f"not trained, since no loss depends on it: {', '.join(experiment.resting)}\n"
     doing = f"{part}; {_length(experiment)}" if request.config["train"] else "measured as they are"
     told = f"{request.config['name']}: {total / 1e6:.1f} M weights, {doing}; rows: {rows}"
     return f"{start}{told}\nrun: {request.directory}"

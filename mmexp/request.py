@@ -1,6 +1,6 @@
 """What was asked for, and what stands ready to do it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,10 @@ class Request:
 
 @dataclass
 class Experiment:
-    """Everything of a run, built and ready. `limit` names the key of `budget` that ends it, seconds apart."""
+    """Everything of a run, built and ready. `limit` names the key of `budget` that ends it, seconds apart.
+
+    `resting` are the encoders, and the fusion, that no loss reaches.
+    """
 
     task: Task
     trainer: L.Trainer
@@ -43,3 +46,4 @@ class Experiment:
     loaded: Loaded | None
     keeping: Keeping | None = None
     limit: str = "steps"
+    resting: Sequence[str] = ()

@@ -31,6 +31,7 @@ MAY = {
     "config": {"errors", "curriculum", "signatures", "values"},
     "compose": {"errors"},
     "chain": {"errors", "compose", "config"},
+    "matrix": {"errors", "compose", "config", "signatures", "tasks", "request", "experiment", "matrix"},
     "inference": {"types", "data", "build"},
     "comparison": {"errors", "runs", "comparison"},
     "sweeps": {"errors", "pace", "compose", "config", "build", "runs", "comparison", "training", "sweeps"},

@@ -1,0 +1,35 @@
+"""What no loss would move: found by one step on two rows, and left out of the training."""
+
+from typing import Any
+
+import torch
+
+from mmexp.data.loading import PreparedSamples
+from mmexp.tasks.balancing import buffers_kept
+from mmexp.tasks.base import Task
+
+
+def rest_unreached(task: Task, samples: PreparedSamples) -> list[str]:
+    """Freeze every weight that no loss depends on; return the encoders, and the fusion, of which that is true as a whole.
+
+    So `mae` does not carry a text tower along, and processes do not wait for gradients that never come. Weights and the
+    random numbers to come stay as they are.
+    """
+    batch = samples.__getitems__([(0, 0), (len(samples) - 1, 0)])
+    # A modality that these two rows lack, others have.
+    batch.pop("present", None)
+    trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
+    with buffers_kept(task), torch.random.fork_rng(devices=[]):
+        losses, _ = task.terms(task.views(batch, 0))
+        gradients = torch.autograd.grad(losses.losses.sum(), trained, allow_unused=True)
+    for parameter, gradient in zip(trained, gradients, strict=True):
+        parameter.requires_grad_(gradient is not None)
+    moved = {id(parameter) for parameter in trained}
+    parts: dict[str, Any] = {**dict(task.model.encoders.items()), "fusion": task.model.fusion}
+    return [name for name, part in parts.items() if _rests(list(part.parameters()), moved)]
+
+
+def _rests(parameters: list[torch.nn.Parameter], moved: set[int]) -> bool:
+    """Say whether some of a part were to be trained, and now none is."""
+    asked = [parameter for parameter in parameters if id(parameter) in moved]
+    return bool(asked) and not any(parameter.requires_grad for parameter in asked)
