@@ -2,16 +2,23 @@
 
 import json
 import re
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from mmexp.adapters.lora import Lora
 from mmexp.encoders.open_clip_image import OpenClipImage
 from mmexp.encoders.recurrent import Recurrent
 from mmexp.encoders.spectrogram import SpectrogramTransformer
 from mmexp.encoders.timm_image import TimmImage
 from mmexp.encoders.transformer import Transformer
 from mmexp.errors import RequestError
+from mmexp.fusion.none import NoFusion
+from mmexp.model import Model
+from mmexp.needs import check_needs
+from mmexp.types import Supervision
 
 CAPTIONS = ["a red cat", "the moon and the cat sits on the moon and looks down"]
 OF_WORDS = ["learned", "sine", "relative", "rotary"]
@@ -228,3 +235,23 @@ def test_weights_keep_the_positions_that_they_were_trained_with(tmp_path):
     assert vit("learned", weights=str(file)).pretrained
     with pytest.raises(RequestError, match="positions=rotary: these weights were trained with learned positions"):
         vit("rotary", weights=str(file))
+
+
+@pytest.mark.parametrize(("objective", "refused"), [("masked", True), ("words", False), ("mae", False)])
+def test_patches_cannot_be_dropped_where_each_is_predicted(objective, refused):
+    masked = "mmexp.objectives.masked.Masked"
+    nodes = {
+        "masked": {"_target_": masked, "patches": 0.5},
+        "words": {"_target_": masked, "patches": 0},
+        "mae": {"_target_": "mmexp.objectives.mae.Mae"},
+    }
+    built = SimpleNamespace(encoders={"image": vit(options=AVERAGED, patch_dropout=0.5)})
+    with pytest.raises(RequestError, match=r"encoder\.image\.patch_dropout=0") if refused else nullcontext():
+        check_needs({"objective": {objective: nodes[objective]}}, built, Supervision())
+
+
+def test_lora_wraps_the_projection_of_a_recurrent_encoder():
+    model = Model({"text": Recurrent("gru", dim=12)}, NoFusion({"text": 12}))
+    Lora(rank=2).apply(model, set())
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert len(trained) == 2 and all(name.startswith("encoders.text.proj.lora_") for name in trained)
