@@ -16,15 +16,18 @@ def slow_when_fused(device: torch.device, dtype: torch.dtype) -> bool:
     return device.type == "cpu" and dtype == torch.bfloat16
 
 
-def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return what each query sees: `query (B, H, N, d)`, `key`, `value (B, H, M, d)`.
 
-    `mask (B, M)` is true where a key is real, `mask (B, N, M)` where a query may see it.
+    `mask (B, M)` is true where a key is real, `mask (B, N, M)` where a query may see it. `bias (H, N, M)` is added to the
+    scores.
     """
     seen = mask[:, None, None] if mask.dim() == 2 else mask[:, None]
     if not slow_when_fused(query.device, query.dtype):
-        return F.scaled_dot_product_attention(query, key, value, seen)
+        told = seen if bias is None else bias.to(query.dtype).masked_fill(~seen, float("-inf"))
+        return F.scaled_dot_product_attention(query, key, value, told)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    scores = scores if bias is None else scores + bias.to(scores.dtype)
     return scores.masked_fill(~seen, float("-inf")).softmax(-1).to(value.dtype) @ value
 
 

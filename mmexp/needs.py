@@ -17,6 +17,7 @@ OF_THE_MODEL = {
     "fused",
     "fused_tokens",
     "visible",
+    "every_patch",
     "concepts",
     "pairs",
     "clean",
@@ -39,12 +40,19 @@ NOT_IN_PARTS = (
     "encodes visible patches alone, and this picture encoder cannot leave any out. "
     "Choose encoder/image=vit or another vision transformer, or objective=masked, which takes any encoder."
 )
+NOT_EVERY_PATCH = (
+    "predicts in the place of every patch, and encoder.image.patch_dropout leaves patches out. "
+    "Set encoder.image.patch_dropout=0, or take objective=mae, which encodes the patches that it shows alone."
+)
 
 
 def check_needs(config: Mapping[str, Any], built: Model, supervision: Supervision) -> None:
     """Raise RequestError for an objective that needs what data or model do not have."""
     for name, node in config["objective"].items():
         needs = {need.format(**node) for need in signature(node["_target_"]).needs}
+        if node.get("patches") == 0:
+            # Masked modelling of words alone.
+            needs.discard("every_patch")
         lack = _lack(needs, bool(config.get("strong")), dict(built.encoders.items()), supervision.kinds)
         if lack:
             raise RequestError(f"objective '{name}' {lack}")
@@ -71,6 +79,8 @@ def _lack(needs: set[str], strong: bool, encoders: Mapping[str, Any], kinds: Col
         return f"wants '{wrong[0]}', which this model does not have: {have}."
     if "visible" in needs and not getattr(encoders["image"], "sees_parts", False):
         return NOT_IN_PARTS
+    if "every_patch" in needs and getattr(encoders.get("image"), "drops_patches", False):
+        return NOT_EVERY_PATCH
     if "word_vectors" in needs and getattr(encoders["text"], "word_dim", None) is None:
         return NOT_BY_VECTORS
     return None

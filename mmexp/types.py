@@ -173,6 +173,7 @@ class Encoder(Protocol):
         """Encode a prepared batch.
 
         An encoder whose `sees_parts` is true also has `encode_visible(prepared, keep (B, K))`, which encodes those tokens alone.
+        One that leaves some out in training says so by `drops_patches`.
         """
         ...
 

@@ -13,7 +13,7 @@ SHARED = ("types", "errors", "attention", "positions", "transformer_block", "cur
 MAY = {
     "errors": set(),
     "attention": set(),
-    "positions": set(),
+    "positions": {"errors"},
     "transformer_block": {"attention", "positions"},
     "curriculum": set(),
     "types": {"errors", "curriculum"},

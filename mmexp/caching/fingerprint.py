@@ -19,6 +19,8 @@ CODE = (
     "data",
     "augmentations",
     "attention.py",
+    "positions.py",
+    "transformer_block.py",
     "draws.py",
     "model.py",
     "teacher.py",

@@ -4,23 +4,25 @@ import re
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmexp.encoders import timm_features
 from mmexp.encoders.names import dense_convolutions
 from mmexp.encoders.open_clip_towers import tower
 from mmexp.encoders.picture_encoder import PictureEncoder
-from mmexp.types import Encoded
+from mmexp.errors import RequestError
+from mmexp.types import Encoded, Fraction
 
 
 class OpenClipImage(PictureEncoder):
     """The tower of `name`, without its final projection where it is a transformer or a timm model.
 
     `pretrained` is a local file or one of open_clip's tags, which is downloaded; None leaves the weights random.
-    Raises RequestError for unknown names, tags and files.
+    `patch_dropout` is the share of patches left out in training, whatever the model's own configuration says.
+    Raises RequestError for unknown names, tags and files, and for a tower that cannot leave patches out.
     """
 
-    def __init__(self, name: str, pretrained: str | None = None):
+    def __init__(self, name: str, pretrained: str | None = None, patch_dropout: Fraction = 0.0):
         visual = tower(name, pretrained, "visual")
         settings = getattr(visual, "preprocess_cfg", None) or _default_settings()
         size = visual.image_size[0] if isinstance(visual.image_size, tuple | list) else visual.image_size
@@ -30,7 +32,9 @@ class OpenClipImage(PictureEncoder):
         self.kind = {"TimmModel": "timm", "ModifiedResNet": "resnet"}.get(type(visual).__name__, "vit")
         self.model = visual.trunk if self.kind == "timm" else visual
         self.adapter_targets = self._targets()
-        own = {"vit": getattr(visual, "attn_pool", None) is None, "timm": timm_features.sees_parts(self.model)}
+        self.drop = self._patch_drop(name, patch_dropout)
+        self.drops_patches = self.drop is not None
+        own = {"vit": getattr(visual, "attn_pool", None) is None, "timm": timm_features.is_plain_vit(self.model)}
         self.sees_parts = own.get(self.kind, False)
         self.own_head = self.kind == "timm" and self._head_fits()
         # In a list, as no part of this encoder's weights: only a teacher looks at it.
@@ -44,6 +48,15 @@ class OpenClipImage(PictureEncoder):
             return "|".join(rf"model\.{re.escape(name)}" for name in dense_convolutions(self.model))
         # The fused attention is wrapped as a whole: adapters on its inner layer alone would never be called.
         return r"model\.transformer\.resblocks\.\d+\.(attn|mlp\.c_fc|mlp\.c_proj)"
+
+    def _patch_drop(self, name: str, rate: float) -> nn.Module | None:
+        """Take the dropout of patches out of the model: what encodes visible patches drops none."""
+        if self.kind == "timm":
+            return timm_features.take_patch_drop(self.model, rate)
+        if self.kind == "resnet" and rate:
+            raise RequestError(f"patch_dropout: '{name}' is a ResNet, which cannot leave patches out. Set it to 0.")
+        self.model.patch_dropout = nn.Identity()
+        return timm_features.patch_dropout(rate, prefix=1) if rate else None
 
     @torch.no_grad()
     def _head_fits(self) -> bool:
@@ -68,14 +81,17 @@ class OpenClipImage(PictureEncoder):
         """Return patch tokens or map cells (B, N, D), and the tower's pooling or their mean (B, D)."""
         if self.kind == "vit":
             embedded = self.model._embeds(pixels)
-            embedded = embedded if keep is None else timm_features.pick(embedded, keep, prefix=1)
+            if keep is not None:
+                embedded = timm_features.pick(embedded, keep, prefix=1)
+            elif self.drop is not None:
+                embedded, _ = self.drop(embedded)
             pooled, tokens = self.model._pool(self.model.transformer(embedded))
             return tokens, pooled if pooled.ndim == 2 else tokens.mean(1)
         if self.kind == "timm":
-            if keep is None:
+            if keep is None and self.drop is None:
                 features = self.model.forward_features(pixels)
             else:
-                features = timm_features.visible_features(self.model, pixels, keep)
+                features = timm_features.vit_features(self.model, pixels, keep, self.drop)
             tokens = timm_features.as_tokens(self.model, features)
             return tokens, self.model.forward_head(features, pre_logits=True) if self.own_head else tokens.mean(1)
         for part in (self.model.stem, self.model.layer1, self.model.layer2, self.model.layer3, self.model.layer4):

@@ -21,11 +21,11 @@ class PictureEncoder(nn.Module):
 
     `image_size` is the side S in pixels, `mean` and `std` are those of pixels from 0 to 1, `grid` says how many rows and
     columns of tokens there are, in row-major order. One that can leave tokens out sets `sees_parts`, and its `features` takes
-    `keep (B, K)`, the places of those that stay.
+    `keep (B, K)`, the places of those that stay; one that leaves some out in training sets `drops_patches`.
     """
 
     modality = "image"
-    sees_parts = False
+    sees_parts = drops_patches = False
     scale: Tensor
     shift: Tensor
 

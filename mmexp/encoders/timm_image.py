@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from mmexp.encoders import timm_features
 from mmexp.encoders.names import first_line, nearest_of_many
 from mmexp.encoders.picture_encoder import PictureEncoder
 from mmexp.errors import RequestError
-from mmexp.types import PositiveInt
+from mmexp.types import Fraction, PositiveInt
 
 
 class TimmImage(PictureEncoder):
@@ -20,6 +20,8 @@ class TimmImage(PictureEncoder):
     `weights` is a local file (safetensors or pth); `pretrained` downloads those that timm knows. Without either the
     weights are random and pictures are not cropped beyond their proportions. `stem` are the channels of 3x3 convolutions
     that stand for the patch projection of a vision transformer (arXiv:2106.14881): where they grow, the stride is 2.
+    `positions` are added to its patches (`learned`, `sine`, `sincos2d`) or told to its attention, of rows and columns
+    (`relative`, `rotary`); None are the model's own. `patch_dropout` is the share of patches left out in training.
     Raises RequestError for unknown names, options and files.
     """
 
@@ -31,35 +33,48 @@ class TimmImage(PictureEncoder):
         weights: str | None = None,
         stem: Sequence[PositiveInt] = (),
         options: dict[str, Any] | None = None,
+        positions: Literal["learned", "sine", "sincos2d", "relative", "rotary"] | None = None,
+        patch_dropout: Fraction = 0.0,
     ):
         arguments = {**(options or {}), **_convolutional_stem(stem)}
         model = _create(name, image_size, pretrained, weights, arguments)
+        if positions:
+            from mmexp.encoders.timm_positions import repositioned
+
+            trained = pretrained or weights is not None
+            model = repositioned(
+                model, positions, trained, lambda more: _create(name, image_size, False, None, {**arguments, **more})
+            )
         from timm.data import resolve_model_data_config
 
         data = resolve_model_data_config(model)
         size = image_size or data["input_size"][-1]
         super().__init__(size, data["mean"], data["std"])
-        self.model, self.pretrained = model, pretrained or weights is not None
+        self.model, self.pretrained, self.positioned = model, pretrained or weights is not None, positions
+        self.drop = timm_features.take_patch_drop(model, patch_dropout)
+        self.drops_patches = self.drop is not None
         if self.pretrained:
             self.shorter, self.squash = int(size / data["crop_pct"]), data["crop_mode"] == "squash"
         self.adapter_targets = timm_features.adapter_targets(model)
-        self.sees_parts = timm_features.sees_parts(model)
+        self.sees_parts = timm_features.is_plain_vit(model)
         with torch.no_grad():
-            blank = model.eval().forward_features(torch.zeros(1, 3, size, size))
+            blank = self.eval()._features(torch.zeros(1, 3, size, size))
             self.own_head = timm_features.head_fits(model, blank)
         # Convolutions are faster so, on CPU and GPU alike.
-        model.train().to(memory_format=torch.channels_last)
+        self.train().to(memory_format=torch.channels_last)
         self.settle()
 
     def features(self, pixels: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return patch tokens or map cells (B, N, D), and the model's own pooling or their mean (B, D)."""
-        if keep is None:
-            features = self.model.forward_features(pixels)
-        else:
-            features = timm_features.visible_features(self.model, pixels, keep)
+        features = self._features(pixels, keep)
         tokens = timm_features.as_tokens(self.model, features)
         pooled = self.model.forward_head(features, pre_logits=True) if self.own_head else tokens.mean(1)
         return tokens, pooled
+
+    def _features(self, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
+        if keep is None and self.drop is None and not hasattr(self.model, "places"):
+            return self.model.forward_features(pixels)
+        return timm_features.vit_features(self.model, pixels, keep, self.drop)
 
 
 def _convolutional_stem(channels: Sequence[int]) -> dict[str, Any]:

@@ -1,30 +1,27 @@
 """A small text transformer, trained from scratch."""
 
-from collections.abc import Sequence
-from importlib.resources import files
-from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmexp.attention import masked_mean, pack, places_of, unpack
-from mmexp.encoders.names import first_line
-from mmexp.encoders.tokens import pad, word_edges, words_of
+from mmexp.encoders.text_encoder import TextEncoder
 from mmexp.errors import RequestError
+from mmexp.positions import NOWHERE, added, related
 from mmexp.transformer_block import Block
-from mmexp.types import Encoded, Marks, PositiveInt, Prepared
+from mmexp.types import Encoded, Fraction, PositiveInt, Prepared
+
+# Wide against what the blocks add at first: captions that share words start out alike.
+_WORDS = 0.3
 
 
-class Transformer(nn.Module):
-    """Bidirectional, learned positions, pooled as the mean of the real tokens after the last norm.
+class Transformer(TextEncoder):
+    """Bidirectional, pooled as the mean of the real tokens after the last norm.
 
-    `tokenizer` is a file of the `tokenizers` library with [PAD] and [MASK] that marks begin and end itself; without one
-    the bundled one is used. `cut` counts captions longer than `context` tokens. Raises RequestError for a wrong file.
+    `positions` are added to the words (`learned`, `sine`) or told to the attention (`relative`, `rotary`). `dropout` is of
+    the words with their positions and of what the blocks add to them. Raises RequestError for sizes that do not go together.
     """
 
-    modality = "text"
-    pretrained = False
     adapter_targets = r"blocks\.\d+\.(qkv|proj|fc1|fc2)"
 
     def __init__(
@@ -34,72 +31,35 @@ class Transformer(nn.Module):
         heads: PositiveInt = 3,
         context: PositiveInt = 48,
         tokenizer: str | None = None,
+        positions: Literal["learned", "sine", "relative", "rotary"] = "learned",
+        dropout: Fraction = 0.0,
     ):
-        super().__init__()
         if dim % heads:
             raise RequestError(f"dim={dim} does not divide into heads={heads}.")
-        self.dim, self.word_dim, self.context, self.cut = dim, dim, context, 0
-        self.tokenizer = _tokenizer(tokenizer)
-        self.vocab_size: int = self.tokenizer.get_vocab_size()
-        self.pad_token_id: int = self.tokenizer.token_to_id("[PAD]")
-        self.mask_token_id: int = self.tokenizer.token_to_id("[MASK]")
-        # It marks begin and end itself: a text of nothing is these two.
-        ends = self.tokenizer.encode("").ids or [self.pad_token_id]
-        self.marks = Marks(ends[0], ends[-1], self.pad_token_id)
+        super().__init__(dim, context, tokenizer)
+        self.positioned, self.dropout = positions, nn.Dropout(dropout)
         self.embed = nn.Embedding(self.vocab_size, dim)
-        self.positions = nn.Parameter(torch.empty(context, dim))
-        self.blocks = nn.ModuleList(Block(dim, heads, depth) for _ in range(depth))
+        # As wide against the words as in arXiv:1706.03762, whose words have a deviation of 1.
+        self.positions = added(positions, (context,), dim, _WORDS)
+        self.relation = related(positions, (context,), dim, heads)
+        self.blocks = nn.ModuleList(Block(dim, heads, depth, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
-        # Wide against what the blocks add at first: captions that share words start out alike.
-        nn.init.normal_(self.embed.weight, std=0.3)
-        nn.init.normal_(self.positions, std=0.01)
-
-    @property
-    def word_edges(self) -> Tensor | None:
-        """Whether each id begins a word, and whether it ends one (2, V)."""
-        return word_edges([self.tokenizer.id_to_token(i) for i in range(self.vocab_size)], self.vocab_size)
-
-    def prepare(self, values: Sequence[Any]) -> Prepared:
-        """Return `ids (B, N)` and `mask (B, N)`; a caption that is cut keeps its end mark."""
-        # One by one: encode_batch starts threads, which a forked loader worker may not survive.
-        rows = [self.tokenizer.encode(value).ids for value in values]
-        for i, row in enumerate(rows):
-            if len(row) > self.context:
-                self.cut += 1
-                rows[i] = [*row[: self.context - 1], row[-1]]
-        return pad(rows, self.pad_token_id)
-
-    def decode(self, ids: Tensor) -> list[str]:
-        """Return the texts of `ids (B, N)`, each up to its end mark."""
-        return [self.tokenizer.decode(words_of(row, self.marks)).strip() for row in ids.tolist()]
+        nn.init.normal_(self.embed.weight, std=_WORDS)
+        if positions == "learned" and self.positions is not None:
+            nn.init.normal_(self.positions, std=0.01)
 
     def forward(self, prepared: Prepared) -> Encoded:
         """Encode `ids (B, N)` with `mask (B, N)`, N at most `context`; `added (B, N, dim)` is added to the words' vectors."""
         ids, mask = prepared["ids"], prepared["mask"]
-        places = places_of(mask)
-        tokens = self.embed(ids.flatten()[places]) + self.positions[places % ids.shape[1]]
+        places, length = places_of(mask), ids.shape[1]
+        tokens = self.embed(ids.flatten()[places])
+        if self.positions is not None:
+            tokens = tokens + self.positions[places % length]
         if "added" in prepared:
             tokens = tokens + pack(prepared["added"], places)
+        tokens = self.dropout(tokens)
+        relation = NOWHERE if self.relation is None else self.relation(length)
         for block in self.blocks:
-            tokens = block(tokens, mask, places)
+            tokens = block(tokens, mask, places, relation)
         tokens = unpack(self.norm(tokens), places, mask)
         return Encoded(tokens, masked_mean(tokens, mask), mask)
-
-
-def _tokenizer(path: str | None) -> Any:
-    from tokenizers import Tokenizer
-
-    file = Path(path) if path else Path(str(files("mmexp"))) / "data" / "assets" / "tokenizer.json"
-    if not file.is_file():
-        raise RequestError(f"tokenizer: there is no file '{file}'.")
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises nothing more specific
-        raise RequestError(f"tokenizer: '{file}' cannot be read: {first_line(error)}") from error
-    for mark in ("[PAD]", "[MASK]"):
-        if tokenizer.token_to_id(mark) is None:
-            raise RequestError(f"tokenizer: '{file}' has no {mark}.")
-    # Cutting and padding are the encoder's own.
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer

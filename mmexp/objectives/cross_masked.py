@@ -39,7 +39,7 @@ def shared_ratios(hidden: float, rows: int, concentration: float, generator: tor
 class CrossMasked(nn.Module):
     """Hide words and patches, `hidden` of the two on average; each is predicted from the fused token in its place."""
 
-    needs = ("fused", "fused_tokens", "image", "text", "inputs")
+    needs = ("fused", "fused_tokens", "image", "text", "inputs", "every_patch")
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ class DistillAttention(nn.Module):
     energy everywhere: the maps of convolutions tell more. Raises RequestError where no modality has a grid in both.
     """
 
-    needs = ("tokens", "teacher.attention")
+    needs = ("tokens", "every_patch", "teacher.attention")
 
     def __init__(self, shape: ModelShape):
         super().__init__()

@@ -26,7 +26,7 @@ class Masked(nn.Module):
     lets the fall of the loss lead a ratio that is a curriculum, instead of the run's progress.
     """
 
-    needs = ("tokens", "inputs")
+    needs = ("tokens", "inputs", "every_patch")
 
     def __init__(
         self,

@@ -59,10 +59,28 @@ def train_until(monkeypatch, step: int, *overrides: str) -> None:
             train(monkeypatch, *overrides)
 
 
-@pytest.mark.parametrize(("workers", "steps"), [(0, (1, 7, 8, 9, 13, 20)), (2, (12,))])
-def test_a_run_goes_on_from_any_step(tmp_path, monkeypatch, workers, steps):
+# Words and patches are dropped by random numbers of the step.
+DROPPING = (
+    *(
+        "encoder.text._target_=mmexp.encoders.recurrent.Recurrent",
+        "+encoder.text.kind=gru",
+        "+encoder.text.dropout=0.5",
+    ),
+    *(
+        "encoder.image._target_=mmexp.encoders.timm_image.TimmImage",
+        "+encoder.image.name=test_vit",
+        "~encoder.image.dim",
+    ),
+    *("+encoder.image.image_size=64", "+encoder.image.patch_dropout=0.5", "+encoder.image.positions=rotary"),
+)
+
+
+@pytest.mark.parametrize(
+    ("workers", "steps", "more"), [(0, (1, 7, 8, 9, 13, 20), ()), (2, (12,), ()), (0, (9,), DROPPING)]
+)
+def test_a_run_goes_on_from_any_step(tmp_path, monkeypatch, workers, steps, more):
     monkeypatch.chdir(tmp_path)
-    common = (f"data.num_workers={workers}", "checkpoint.validate_every_epochs=1", "hydra.run.dir=run")
+    common = (f"data.num_workers={workers}", "checkpoint.validate_every_epochs=1", "hydra.run.dir=run", *more)
     train(monkeypatch, *common)
     whole = left_by(Path("run").rename("whole"))
     for step in steps:
