@@ -25,7 +25,11 @@ GROUPS = (
 )
 SECTIONS = (*GROUPS, "strong", "variation", "cache", "budget", "checkpoint", "early_stopping", "sweep")
 # Keys that a part shares with all of its group, beside those of its own target.
-SHARED = {"data": "mmexp.data.loading.Loading", "objective": "mmexp.config.Weighted"}
+SHARED = {
+    "data": "mmexp.data.loading.Loading",
+    "objective": "mmexp.config.Weighted",
+    "optimizer": "mmexp.training.groups.Stepping",
+}
 
 
 @dataclass(frozen=True)

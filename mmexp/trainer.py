@@ -54,6 +54,7 @@ def make_trainer(
         **hardware,
         max_steps=task.total_steps or -1,
         max_epochs=-1,
+        gradient_clip_val=build.stepping(config).clip_norm,
         val_check_interval=every,
         check_val_every_n_epoch=None,
         callbacks=[
