@@ -59,6 +59,7 @@ def make_trainer(
         check_val_every_n_epoch=None,
         callbacks=[
             stopwatch,
+            *build.make(config["average"]).callbacks(),
             ProgressBar(stopwatch),
             *stopping.callbacks(metric, mode),
             *pruning(request.directory),
