@@ -136,8 +136,12 @@ def kept_bytes(step: Callable[[], torch.Tensor]) -> int:
 
 def test_a_step_keeps_little_more_than_encodings_and_its_flops_are_the_same():
     torch.manual_seed(0)
-    image = TimmImage("vit_tiny_patch16_224", 32, options={"patch_size": 8, "embed_dim": 48, "depth": 6, "num_heads": 3})
-    model = Model({"image": image, "text": Transformer(48, 6, 3)}, CrossAttentionFusion({"image": 48, "text": 48}, 48, 3))
+    image = TimmImage(
+        "vit_tiny_patch16_224", 32, options={"patch_size": 8, "embed_dim": 48, "depth": 6, "num_heads": 3}
+    )
+    model = Model(
+        {"image": image, "text": Transformer(48, 6, 3)}, CrossAttentionFusion({"image": 48, "text": 48}, 48, 3)
+    )
     objectives = nn.ModuleDict({"contrastive": Contrastive(model.shape()), "matching": Matching(model.shape())})
     texts = [f"a small picture number {number}" for number in range(32)]
     batch = batch_of(32) | {

@@ -30,8 +30,8 @@ class Task(L.LightningModule):
 
     `splits` names the evaluation sets in the order of their loaders; `samples` are the rows of each by its name. By
     `class_texts`, some of each class, evaluations classify zero-shot. `steps_per_epoch` is told in the history as `epoch`.
-    `optimizer` is given the task, of which it trains what requires a gradient. `pace` says how far the run is; where it has a limit of
-    seconds, `clock` tells those of training so far.
+    `optimizer` is given the task. `pace` says how far the run is; where it has a limit of seconds, `clock` tells those of
+    training so far.
     """
 
     def __init__(

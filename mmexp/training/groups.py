@@ -65,14 +65,13 @@ def _layers(module: nn.Module) -> dict[str, tuple[int, bool]]:
     encoders = getattr(getattr(module, "model", None), "encoders", None)
     found = {}
     for modality, encoder in encoders.items() if encoders else ():
-        numbers = _numbers(encoder)
-        top = max(numbers.values(), default=0)
+        numbers, top = _numbers(encoder)
         found |= {f"model.encoders.{modality}.{name}": (top - i, i > 0) for name, i in numbers.items()}
     return found
 
 
-def _numbers(encoder: nn.Module) -> dict[str, int]:
-    """Return the layer of each weight: 0 for what takes the input, then block by block, the last number for what follows.
+def _numbers(encoder: nn.Module) -> tuple[dict[str, int], int]:
+    """Return the layer of each weight, 0 for what takes the input and then block by block, and the number of what follows.
 
     timm's models say themselves which weights are a layer; else it is what a list of modules numbers.
     """
@@ -86,15 +85,15 @@ def _numbers(encoder: nn.Module) -> dict[str, int]:
     for name in names:
         last = order.index(blocks[name]) + 1 if name in blocks else last
         found[name] = last if name in blocks or last < len(order) else len(order) + 1
-    return found
+    return found, len(order) + 1
 
 
-def _by_timm(encoder: nn.Module, prefix: str, model: Any) -> dict[str, int]:
+def _by_timm(encoder: nn.Module, prefix: str, model: Any) -> tuple[dict[str, int], int]:
     from timm.models import group_parameters
 
     own = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
     top = max(own.values()) + 1
-    return {name: own.get(name.removeprefix(prefix), top) for name, _ in encoder.named_parameters()}
+    return {name: own.get(name.removeprefix(prefix), top) for name, _ in encoder.named_parameters()}, top
 
 
 def _tables(module: nn.Module) -> set[str]:

@@ -6,6 +6,7 @@ Of every optimizer `groups` are those of `mmexp.training.groups`.
 from collections.abc import Callable
 from functools import partial
 from math import cos, pi
+from typing import Any
 
 from torch import optim
 from torch.optim.lr_scheduler import LambdaLR
@@ -62,9 +63,7 @@ def rmsprop(
     return optim.RMSprop(groups, lr=lr, weight_decay=weight_decay, alpha=alpha, momentum=momentum)
 
 
-def adagrad(
-    groups: list[Group], *, lr: PositiveFloat = 1e-2, weight_decay: NonNegativeFloat = 0.0
-) -> optim.Optimizer:
+def adagrad(groups: list[Group], *, lr: PositiveFloat = 1e-2, weight_decay: NonNegativeFloat = 0.0) -> optim.Optimizer:
     """Adagrad."""
     return optim.Adagrad(groups, lr=lr, weight_decay=weight_decay)
 
@@ -102,7 +101,9 @@ def muon(
         {**group, "use_muon": group["hidden"], "use_fallback": not group["hidden"], "nesterov": group["hidden"]}
         for group in groups
     ]
-    return Muon(how, lr=lr, weight_decay=weight_decay, momentum=momentum, betas=(betas[0], betas[1]))
+    # The author's polynomial, not timm's own.
+    moments: dict[str, Any] = {"momentum": momentum, "betas": (betas[0], betas[1]), "ns_coefficients": "original"}
+    return Muon(how, lr=lr, weight_decay=weight_decay, **moments)
 
 
 Schedule = Callable[[optim.Optimizer, int | Pace], LambdaLR]

@@ -68,9 +68,7 @@ def train(clock, folder, seconds, total_steps=None, resume=None, warmup_steps=0,
     model = Model({"image": TinyImage(), "text": TinyText()}, NoFusion({"image": 16, "text": 12}))
     schedule = partial(linear, warmup_steps=warmup_steps)
     objectives = {"contrastive": Contrastive(model.shape())}
-    task = Pretrain(
-        model, objectives, {"contrastive": 1.0}, Given(), plain_sgd, schedule, total_steps=total_steps
-    )
+    task = Pretrain(model, objectives, {"contrastive": 1.0}, Given(), plain_sgd, schedule, total_steps=total_steps)
     task.splits = ["val"]
     stopwatch, rates = Stopwatch(8, task.pace), Rates()
     task.pace.seconds, task.clock = seconds, stopwatch.now
