@@ -69,6 +69,6 @@ class Contrastive(nn.Module):
     def forward(self, views: Views) -> Terms:
         """Return the loss over the pairs of modalities, and the temperature."""
         scale = self.log_scale.exp().clamp(max=self.max_scale)
-        loss = partial(info_nce, scale=scale, label_smoothing=self.label_smoothing)
-        loss = align(views, self.embed(views.encoded()), self.pairs, loss, shares=True)
+        of_pair = partial(info_nce, scale=scale, label_smoothing=self.label_smoothing)
+        loss = align(views, self.embed(views.encoded()), self.pairs, of_pair, shares=True)
         return Terms({"contrastive": loss}, {"temperature": 1 / scale.detach()})
