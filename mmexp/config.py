@@ -23,9 +23,13 @@ GROUPS = (
     *("encoder", "fusion", "objective", "balance", "adapter", "task", "continual", "data", "augmentation", "prompts"),
     *("optimizer", "schedule", "hardware", "logger"),
 )
-SECTIONS = (*GROUPS, "strong", "variation", "cache", "budget", "checkpoint", "early_stopping", "sweep")
+SECTIONS = (*GROUPS, "strong", "variation", "cache", "budget", "checkpoint", "average", "early_stopping", "sweep")
 # Keys that a part shares with all of its group, beside those of its own target.
-SHARED = {"data": "mmexp.data.loading.Loading", "objective": "mmexp.config.Weighted"}
+SHARED = {
+    "data": "mmexp.data.loading.Loading",
+    "objective": "mmexp.config.Weighted",
+    "optimizer": "mmexp.training.groups.Stepping",
+}
 
 
 @dataclass(frozen=True)
@@ -176,6 +180,8 @@ def _check_sequence(config: Mapping[str, Any], nodes: Mapping[str, Node]) -> Non
         )
     if config["early_stopping"]["patience"]:
         raise RequestError("early_stopping.patience: tasks in sequence have no best validation. Leave it null.")
+    if config["average"]["decay"] is not None:
+        raise RequestError("average.decay: the result of tasks in sequence is their last weights. Leave it null.")
 
 
 def _without(needs: Mapping[str, set[str]], name: str) -> str:

@@ -90,6 +90,7 @@ def prepare(request: Request) -> Experiment:
     taught = build.shape_of(frozen, f"teacher={config['teacher']}") if frozen else TeacherShape()
     supervision = supervision_of(source)
     assembled = build.assemble(config, list(source.modalities), supervision, taught)
+    assembled.model.rows_at_once = hardware.micro_batch_size
     encoders: Any = assembled.model.encoders
     teachers: Any = frozen.model.encoders if frozen else None
     teacher = frozen or build.own_teacher(config, assembled)

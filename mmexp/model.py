@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mmexp.micro_batches import encode_by_rows, fuse_by_rows
 from mmexp.types import Batch, Encoded, ModelShape, Prepared, Supervision, TeacherShape
 
 
@@ -17,7 +18,12 @@ def _kept(outputs: Mapping[str, Tensor]) -> Encoded:
 
 
 class Model(nn.Module):
-    """`encode` turns prepared modalities into `Encoded`, `fuse` joins them. Modalities that a batch lacks are left out."""
+    """`encode` turns prepared modalities into `Encoded`, `fuse` joins them. Modalities that a batch lacks are left out.
+
+    Both take at most `rows_at_once` rows at a time, None: all.
+    """
+
+    rows_at_once: int | None = None
 
     def __init__(self, encoders: Mapping[str, nn.Module], fusion: nn.Module):
         super().__init__()
@@ -28,16 +34,17 @@ class Model(nn.Module):
         """Return the `Encoded` of every modality that the batch holds, as kept from before or computed now."""
         kept = batch.get("encoded", {})
         there = [name for name in self.encoders if name in kept or name in batch]
-        return {name: _kept(kept[name]) if name in kept else self.encoders[name](batch[name]) for name in there}
+        return {name: _kept(kept[name]) if name in kept else self.encode_one(name, batch[name]) for name in there}
 
     def encode_one(self, modality: str, prepared: Prepared, keep: Tensor | None = None) -> Encoded:
         """Encode one modality's prepared input, or only the tokens `keep (B, K)` of it."""
         encoder = self.encoders[modality]
-        return encoder(prepared) if keep is None else encoder.encode_visible(prepared, keep)
+        encode = encoder if keep is None else encoder.encode_visible
+        return encode_by_rows(encoder, encode, self.rows_at_once, prepared, keep)
 
     def fuse(self, encoded: dict[str, Encoded]) -> Encoded:
         """Return the fused encoding: `tokens (B, N, D)`, `pooled (B, D)`."""
-        return self.fusion(encoded)
+        return fuse_by_rows(self.fusion, self.rows_at_once, encoded)
 
     def shape(
         self,

@@ -54,10 +54,12 @@ def make_trainer(
         **hardware,
         max_steps=task.total_steps or -1,
         max_epochs=-1,
+        gradient_clip_val=build.stepping(config).clip_norm,
         val_check_interval=every,
         check_val_every_n_epoch=None,
         callbacks=[
             stopwatch,
+            *build.make(config["average"]).callbacks(),
             ProgressBar(stopwatch),
             *stopping.callbacks(metric, mode),
             *pruning(request.directory),

@@ -63,7 +63,7 @@ class Encoded:
     parts: Mapping[str, slice] = field(default_factory=dict)
     present: Tensor | None = None
 
-    def __getitem__(self, rows: Tensor) -> "Encoded":
+    def __getitem__(self, rows: Tensor | slice) -> "Encoded":
         """Return the chosen rows, for example the hard negatives of a batch."""
         present = None if self.present is None else self.present[rows]
         return Encoded(self.tokens[rows], self.pooled[rows], self.mask[rows], self.parts, present)

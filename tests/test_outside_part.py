@@ -125,6 +125,17 @@ def test_two_processes_do_as_one(tmp_path, objective):
         assert abs(two[name] - value) < 1e-3, name
 
 
+def test_two_processes_clip_average_and_encode_some_rows_at_a_time_as_one(tmp_path):
+    habits = ("optimizer=muon", "optimizer.clip_norm=0.1", "average.decay=0.5", "log_every_steps=1")
+    common = ("budget.steps=4", "fusion=none", "objective=contrastive", *habits)
+    train(tmp_path, *common, "hydra.run.dir=one")
+    ddp = ("hardware=ddp", "hardware.accelerator=cpu", "hardware.devices=2", "hardware.micro_batch_size=3")
+    train(tmp_path, *common, *ddp, "hydra.run.dir=two")
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    for name, value in one.items():
+        assert abs(two[name] - value) < 1e-3, name
+
+
 def test_two_processes_share_what_a_teacher_said(tmp_path):
     train(tmp_path, "budget.steps=4", "fusion=none", "objective=contrastive", "hydra.run.dir=base")
     taught = ("task=distill", "teacher=base", "objective=distill", "fusion=none", "variation.views=1", "budget.steps=4")

@@ -24,6 +24,6 @@ def make(node: Config, *args: Any, without: tuple[str, ...] = (), **kwargs: Any)
         raise (error.__cause__ if isinstance(error.__cause__, RequestError) else error) from None
 
 
-def factory(node: Config) -> Any:
+def factory(node: Config, without: tuple[str, ...] = ()) -> Any:
     """Return the node's target with its keys bound, to be called with what is known later."""
-    return make(node, _partial_=True)
+    return make(node, without=without, _partial_=True)

@@ -11,12 +11,18 @@ from mmexp.data.loading import Loading
 from mmexp.data.variation import Redrawn, Variation
 from mmexp.errors import RequestError
 from mmexp.model import Model
+from mmexp.training.groups import Stepping
 from mmexp.types import DataSource, ModelShape
 
 
 def loading(config: Config) -> Loading:
     """Return how rows become batches, from the keys that all choices of `data` share."""
     return Loading(**{f.name: config["data"][f.name] for f in fields(Loading) if f.name in config["data"]})
+
+
+def stepping(config: Config) -> Stepping:
+    """Return how steps are taken, from the keys that all choices of `optimizer` share."""
+    return Stepping(**{f.name: config["optimizer"][f.name] for f in fields(Stepping) if f.name in config["optimizer"]})
 
 
 def data_source(config: Config) -> DataSource:

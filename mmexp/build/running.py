@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import nn
 
 from mmexp.build.assembling import Assembled
 from mmexp.build.making import Config, factory, make
+from mmexp.build.parts import stepping
 from mmexp.build.teaching import says, teaches_itself
 from mmexp.caching.settings import CacheSettings
 from mmexp.data.loading import PreparedSamples
@@ -22,8 +24,10 @@ from mmexp.tasks.distill import retold
 from mmexp.tasks.views import StepViews
 from mmexp.teacher import Teacher
 from mmexp.training.cost import in_precision
+from mmexp.training.groups import Stepping
 from mmexp.types import Batch, DataSource, Said, Supervision
 
+SHARED_BY_OPTIMIZERS = tuple(f.name for f in fields(Stepping))
 Samplings = Mapping[str, PreparedSamples]
 
 
@@ -101,7 +105,7 @@ def task(
         assembled.objectives,
         {name: node["weight"] for name, node in config["objective"].items()},
         sharing,
-        factory(config["optimizer"]),
+        partial(stepping(config).optimizer, factory(config["optimizer"], without=SHARED_BY_OPTIMIZERS)),
         factory(config["schedule"]),
         seed=config["seed"],
         total_steps=total_steps,

@@ -10,24 +10,35 @@ from torch.nn import functional as F
 
 from mmexp.objectives.heads import align, one_space, pair_weights
 from mmexp.objectives.similarity import row_mean, similarity
-from mmexp.types import Encoded, ModelShape, NonNegativeFloat, PositiveFloat, PositiveInt, Terms, Views
+from mmexp.types import Encoded, Fraction, ModelShape, NonNegativeFloat, PositiveFloat, PositiveInt, Terms, Views
 
 
 def info_nce(
-    queries: Tensor, keys: Tensor, scale: Tensor | float, positive: Tensor, among: Tensor | None = None
+    queries: Tensor,
+    keys: Tensor,
+    scale: Tensor | float,
+    positive: Tensor,
+    among: Tensor | None = None,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Return the mean over queries of the mean negative log-probability of their positives.
 
     `queries (B, D)` and `keys (K, D)` are unit vectors, `positive (B, K)` says from 0 to 1 how right a key is, `among (B, K)`
     is true for those that share the probability (None: all). With one positive each this is cross-entropy; with several it
     is the "out" form of SupCon (arXiv:2004.11362, eq. 2), and for mixed pictures the cross-entropy of mixup
-    (arXiv:1710.09412). A query without positives counts as 0.
+    (arXiv:1710.09412). A query without positives counts as 0. `label_smoothing` is the share of what is right that is
+    spread over all keys (arXiv:1512.00567, section 7).
     """
     logits = scale * similarity(queries, keys)
     if among is not None:
         # Not -inf: a query with nothing to choose from would have a gradient of NaN.
         logits = logits.masked_fill(~among, torch.finfo(logits.dtype).min)
-    return -row_mean(F.log_softmax(logits, -1), positive).mean()
+    found = F.log_softmax(logits, -1)
+    right = row_mean(found, positive)
+    if label_smoothing:
+        every = row_mean(found, torch.ones_like(found) if among is None else among)
+        right = torch.where(positive.any(-1), (1 - label_smoothing) * right + label_smoothing * every, right)
+    return -right.mean()
 
 
 class Contrastive(nn.Module):
@@ -42,12 +53,13 @@ class Contrastive(nn.Module):
         embed_dim: PositiveInt = 256,
         temperature: PositiveFloat = 0.07,
         max_scale: PositiveFloat = 100.0,
+        label_smoothing: Fraction = 0.0,
         pairs: Mapping[str, NonNegativeFloat] | None = None,
     ):
         super().__init__()
         self.heads = one_space(shape.dims, embed_dim)
         self.log_scale = nn.Parameter(torch.tensor(log(1 / temperature)))
-        self.max_scale = max_scale
+        self.max_scale, self.label_smoothing = max_scale, label_smoothing
         self.pairs = pair_weights(shape.dims, pairs)
 
     def embed(self, encoded: dict[str, Encoded]) -> dict[str, Tensor]:
@@ -57,5 +69,6 @@ class Contrastive(nn.Module):
     def forward(self, views: Views) -> Terms:
         """Return the loss over the pairs of modalities, and the temperature."""
         scale = self.log_scale.exp().clamp(max=self.max_scale)
-        loss = align(views, self.embed(views.encoded()), self.pairs, partial(info_nce, scale=scale), shares=True)
+        of_pair = partial(info_nce, scale=scale, label_smoothing=self.label_smoothing)
+        loss = align(views, self.embed(views.encoded()), self.pairs, of_pair, shares=True)
         return Terms({"contrastive": loss}, {"temperature": 1 / scale.detach()})

@@ -8,6 +8,7 @@ from zlib import crc32
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mmexp.curriculum import Curriculum
 from mmexp.model import Model
@@ -29,8 +30,8 @@ class Task(L.LightningModule):
 
     `splits` names the evaluation sets in the order of their loaders; `samples` are the rows of each by its name. By
     `class_texts`, some of each class, evaluations classify zero-shot. `steps_per_epoch` is told in the history as `epoch`.
-    `class_texts`, some of each class, evaluations classify zero-shot. `pace` says how far the run is; where it has a limit of
-    seconds, `clock` tells those of training so far.
+    `optimizer` is given the task. `pace` says how far the run is; where it has a limit of seconds, `clock` tells those of
+    training so far.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Task(L.LightningModule):
         objectives: Mapping[str, nn.Module],
         weights: Mapping[str, Curriculum[float]],
         balance: nn.Module,
-        optimizer: Callable[..., torch.optim.Optimizer],
+        optimizer: Callable[[nn.Module], torch.optim.Optimizer],
         schedule: Callable[..., Any],
         seed: int = 0,
         total_steps: int | None = 1,
@@ -147,6 +148,26 @@ class Task(L.LightningModule):
         del self.seen
         if counter:
             self.pace.flops = float(counter.get_total_flops() * self.trainer.world_size)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Shorten the gradients of all weights, as one vector, to `gradient_clip_val`; their length is noted before.
+
+        Gradients that fp16 has multiplied, and that a fused optimizer will divide again, are clipped as they are.
+        """
+        divides = getattr(optimizer, "_step_supports_amp_scaling", False)
+        scale = self._loss_scale() if divides else 1.0
+        trained = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = get_total_norm([p.grad for p in trained if p.grad is not None])
+        if gradient_clip_val:
+            clip_grads_with_norm_(trained, gradient_clip_val * scale, norm)
+        if (self.global_step + 1) % self.log_every_steps == 0:
+            # Not through `note`: in fp16 a step whose gradients overflow is left out, and training goes on.
+            self.noted["train/gradient_norm"] = norm / scale
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Look at the clock of the first process, once a step and before all that depends on it, and move the rate."""
@@ -257,7 +278,7 @@ class Task(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer over what is trained, and the schedule that ends with the budget."""
-        optimizer = self.optimizer_factory(p for p in self.parameters() if p.requires_grad)
+        optimizer = self.optimizer_factory(self)
         schedule = self.schedule_factory(optimizer, self.pace if self.pace.seconds else self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

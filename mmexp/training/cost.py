@@ -2,10 +2,11 @@
 
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map
 
 from mmexp.tasks.balancing import BalancedStep, buffers_kept
 from mmexp.tasks.base import Task
@@ -22,7 +23,18 @@ class StepCost:
 
 
 def step_cost(task: Task, batch: Batch) -> StepCost:
-    """Run one step, forward and backward, without changing the weights. A multiplication and an addition are two FLOPs."""
+    """Run one step, forward and backward, without changing the weights. A multiplication and an addition are two FLOPs.
+
+    Where some rows are encoded at a time, the activations are those that are kept and those of one such piece.
+    """
+    cost, rows = _cost(task, batch), task.model.rows_at_once
+    if rows is None or rows >= len(batch["index"]):
+        return cost
+    piece = _cost(task, tree_map(lambda tensor: tensor[:rows], batch))
+    return replace(cost, activation_bytes=cost.activation_bytes + piece.activation_bytes)
+
+
+def _cost(task: Task, batch: Batch) -> StepCost:
     held: dict[int, int] = {}
 
     def hold(tensor: torch.Tensor) -> torch.Tensor:

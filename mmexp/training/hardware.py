@@ -15,6 +15,7 @@ class Hardware:
     """The arguments of a Lightning Trainer that say where it runs.
 
     `threads` None: an equal share of the cores that the process may use, and no more than `OMP_NUM_THREADS`.
+    `micro_batch_size` is how many rows of a batch each process encodes at a time, None: all.
     """
 
     accelerator: Literal["cpu", "gpu", "auto"] = "cpu"
@@ -23,11 +24,14 @@ class Hardware:
     strategy: str = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true"] = "auto"
     threads: PositiveInt | None = None
+    micro_batch_size: PositiveInt | None = None
 
     def trainer_arguments(self) -> dict[str, object]:
-        """Return what `lightning.Trainer` takes. Raises RequestError where there is no such device."""
+        """Return what `lightning.Trainer` takes. Raises RequestError where there is no such device, or precision on it."""
         if self.accelerator == "gpu" and not torch.cuda.is_available():
             raise RequestError("hardware.accelerator=gpu: torch sees no GPU on this machine. Choose hardware=cpu.")
+        if self.precision == "16-mixed" and (self.accelerator == "cpu" or not torch.cuda.is_available()):
+            raise RequestError("hardware.precision=16-mixed: fp16 is for GPUs. Choose bf16-mixed or 32-true.")
         torch.set_num_threads(self.threads or self._share())
         return {
             "accelerator": self.accelerator,

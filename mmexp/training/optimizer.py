@@ -1,50 +1,45 @@
-"""Optimizers and learning-rate schedules, as plain factories over torch.optim."""
+"""Optimizers and learning-rate schedules, as plain factories over torch.optim and timm.optim.
 
-from collections.abc import Callable, Iterable
+Of every optimizer `groups` are those of `mmexp.training.groups`.
+"""
+
+from collections.abc import Callable
 from functools import partial
 from math import cos, pi
 from typing import Any
 
-from torch import nn, optim
+from torch import optim
 from torch.optim.lr_scheduler import LambdaLR
 
 from mmexp.pace import Pace
+from mmexp.training.groups import Group
 from mmexp.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 
-def _groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Decay matrices only: norms, biases and temperatures are left alone, as CLIP and most others do."""
-    trained = [p for p in parameters if p.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
 def adamw(
-    parameters: Iterable[nn.Parameter],
+    groups: list[Group],
     *,
     lr: PositiveFloat = 1e-3,
     weight_decay: NonNegativeFloat = 0.05,
     betas: tuple[float, float] = (0.9, 0.98),
 ) -> optim.Optimizer:
     """AdamW (arXiv:1711.05101), fused."""
-    return optim.AdamW(_groups(parameters, weight_decay), lr=lr, betas=(betas[0], betas[1]), fused=True)
+    return optim.AdamW(groups, lr=lr, weight_decay=weight_decay, betas=(betas[0], betas[1]), fused=True)
 
 
 def adam(
-    parameters: Iterable[nn.Parameter],
+    groups: list[Group],
     *,
     lr: PositiveFloat = 1e-3,
     weight_decay: NonNegativeFloat = 0.0,
     betas: tuple[float, float] = (0.9, 0.999),
 ) -> optim.Optimizer:
     """Adam (arXiv:1412.6980), fused."""
-    return optim.Adam(_groups(parameters, weight_decay), lr=lr, betas=(betas[0], betas[1]), fused=True)
+    return optim.Adam(groups, lr=lr, weight_decay=weight_decay, betas=(betas[0], betas[1]), fused=True)
 
 
 def sgd(
-    parameters: Iterable[nn.Parameter],
+    groups: list[Group],
     *,
     lr: PositiveFloat = 0.1,
     weight_decay: NonNegativeFloat = 1e-4,
@@ -52,12 +47,12 @@ def sgd(
     nesterov: bool = True,
 ) -> optim.Optimizer:
     """SGD with momentum."""
-    groups = _groups(parameters, weight_decay)
-    return optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0)
+    nesterov = nesterov and momentum > 0
+    return optim.SGD(groups, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov)
 
 
 def rmsprop(
-    parameters: Iterable[nn.Parameter],
+    groups: list[Group],
     *,
     lr: PositiveFloat = 1e-3,
     weight_decay: NonNegativeFloat = 0.0,
@@ -65,14 +60,50 @@ def rmsprop(
     momentum: Fraction = 0.0,
 ) -> optim.Optimizer:
     """RMSprop."""
-    return optim.RMSprop(_groups(parameters, weight_decay), lr=lr, alpha=alpha, momentum=momentum)
+    return optim.RMSprop(groups, lr=lr, weight_decay=weight_decay, alpha=alpha, momentum=momentum)
 
 
-def adagrad(
-    parameters: Iterable[nn.Parameter], *, lr: PositiveFloat = 1e-2, weight_decay: NonNegativeFloat = 0.0
-) -> optim.Optimizer:
+def adagrad(groups: list[Group], *, lr: PositiveFloat = 1e-2, weight_decay: NonNegativeFloat = 0.0) -> optim.Optimizer:
     """Adagrad."""
-    return optim.Adagrad(_groups(parameters, weight_decay), lr=lr)
+    return optim.Adagrad(groups, lr=lr, weight_decay=weight_decay)
+
+
+def lion(
+    groups: list[Group],
+    *,
+    lr: PositiveFloat = 1e-4,
+    weight_decay: NonNegativeFloat = 0.5,
+    betas: tuple[float, float] = (0.9, 0.99),
+) -> optim.Optimizer:
+    """Lion (arXiv:2302.06675), by timm: each weight moves by the rate, in the direction of a sign."""
+    from timm.optim import Lion
+
+    return Lion(groups, lr=lr, weight_decay=weight_decay, betas=(betas[0], betas[1]))
+
+
+def muon(
+    groups: list[Group],
+    *,
+    lr: PositiveFloat = 1e-3,
+    weight_decay: NonNegativeFloat = 0.05,
+    momentum: Fraction = 0.95,
+    betas: tuple[float, float] = (0.9, 0.98),
+) -> optim.Optimizer:
+    """Muon (Jordan et al. 2024) by timm, for the matrices of hidden layers, and AdamW with `betas` for all else.
+
+    A step of a matrix is as large as AdamW's (arXiv:2502.16982, eq. 4), so that one rate and decay serve both. The weights of a
+    convolution are a matrix of a row for each channel that it gives.
+    """
+    from timm.optim import Muon
+
+    # Nesterov's momentum is Muon's alone: with it timm would take NAdamW for the others.
+    how: list[Group] = [
+        {**group, "use_muon": group["hidden"], "use_fallback": not group["hidden"], "nesterov": group["hidden"]}
+        for group in groups
+    ]
+    # The author's polynomial, not timm's own.
+    moments: dict[str, Any] = {"momentum": momentum, "betas": (betas[0], betas[1]), "ns_coefficients": "original"}
+    return Muon(how, lr=lr, weight_decay=weight_decay, **moments)
 
 
 Schedule = Callable[[optim.Optimizer, int | Pace], LambdaLR]

@@ -18,13 +18,21 @@ from mmexp.objectives.contrastive import Contrastive
 from mmexp.objectives.masked import Masked
 from mmexp.objectives.matching import Matching
 from mmexp.tasks.pretrain import Pretrain
+from mmexp.training.groups import parameter_groups
 from mmexp.training.optimizer import adamw, constant, sgd
 
-ADAMW = partial(adamw, lr=1e-2)
 OBJECTIVES = {"contrastive": Contrastive, "matching": Matching, "masked": Masked}
 
 
-def train(balance, steps: int, path, resume=None, optimizer=ADAMW, **options) -> dict[str, torch.Tensor]:
+def by_adamw(task):
+    return adamw(parameter_groups(task), lr=1e-2)
+
+
+def by_plain_sgd(task):
+    return sgd(parameter_groups(task), lr=1.0, momentum=0.0, weight_decay=0.0)
+
+
+def train(balance, steps: int, path, resume=None, optimizer=by_adamw, **options) -> dict[str, torch.Tensor]:
     """Train to `steps` on the same batch again and again; return everything that the checkpoint holds of the task."""
     torch.manual_seed(0)
     model = Model({"image": TinyImage(), "text": TinyText()}, ConcatFusion({"image": 16, "text": 12}, dim=8, hidden=8))
@@ -64,8 +72,7 @@ def test_resume_is_exact(balance, tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_what_a_balance_makes_of_the_gradients_is_clipped(tmp_path):
-    plain = partial(sgd, lr=1.0, momentum=0.0, weight_decay=0.0)
-    start = train(PCGrad, 0, tmp_path / "start.ckpt", optimizer=plain)
-    moved = train(PCGrad, 1, tmp_path / "moved.ckpt", optimizer=plain, gradient_clip_val=0.01)
+    start = train(PCGrad, 0, tmp_path / "start.ckpt", optimizer=by_plain_sgd)
+    moved = train(PCGrad, 1, tmp_path / "moved.ckpt", optimizer=by_plain_sgd, gradient_clip_val=0.01)
     length = torch.stack([(moved[name] - tensor).norm() for name, tensor in start.items()]).norm()
     assert length.item() == pytest.approx(0.01, rel=1e-3)

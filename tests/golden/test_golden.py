@@ -35,6 +35,7 @@ from mmexp.objectives.regress import Regress
 from mmexp.objectives.siglip import SigLip
 from mmexp.objectives.supcon import SupCon
 from mmexp.objectives.triplet import Triplet
+from mmexp.training.groups import parameter_groups
 from mmexp.training.optimizer import adamw, cosine
 from mmexp.types import Supervision, TeacherShape
 
@@ -98,7 +99,7 @@ def curve(name: str, one=added) -> list[float]:
     model = Model(encoders, CrossAttentionFusion(dims, 12, 3))
     numbers = Supervision(mean=5.0, deviation=2.0)
     objective = OBJECTIVES[name](model.shape(3, TeacherShape({"vectors/image": 5, "vectors/text": 5}), numbers))
-    optimizer = adamw([*model.parameters(), *objective.parameters()], lr=3e-3)
+    optimizer = adamw(parameter_groups(torch.nn.ModuleList([model, objective])), lr=3e-3)
     schedule = cosine(optimizer, STEPS, warmup_steps=2)
     losses = []
     for step in range(STEPS):

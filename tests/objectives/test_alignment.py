@@ -297,3 +297,27 @@ def test_each_embeds_for_retrieval_and_teaches(model, name):
 def test_stored_weights_keep_their_names(model):
     names = {name for name, _ in Contrastive(model.shape()).named_parameters()}
     assert names == {"heads.image.weight", "heads.text.weight", "log_scale"}
+
+
+def test_label_smoothing_is_that_of_cross_entropy():
+    image, text = vectors(0), vectors(1)
+    scale, labels = torch.tensor(4.0, requires_grad=True), torch.arange(12)
+    ours = info_nce(unit(image), unit(text), scale, torch.eye(12), label_smoothing=0.2)
+    theirs = torch.nn.functional.cross_entropy(scale * unit(image) @ unit(text).T, labels, label_smoothing=0.2)
+    agree(ours, theirs, image, text, scale)
+
+
+def test_label_smoothing_spreads_over_what_is_among_and_leaves_queries_without_positives_out():
+    positive = (SHARED[:, None] == SHARED[None]).float()
+    positive[11] = 0
+    among = torch.ones(12, 12, dtype=torch.bool)
+    among[:, 10] = False
+    positive[:, 10] = 0
+    logits = 3.0 * unit(vectors(0)) @ unit(vectors(1)).T
+    target = positive / positive.sum(-1, keepdim=True).clamp_min(1)
+    target = 0.9 * target + 0.1 * among / among.sum(-1, keepdim=True)
+    target[positive.sum(-1) == 0] = 0
+    kept = logits.masked_fill(~among, -1e9).log_softmax(-1)
+    expected = -(target * kept).sum(-1).mean()
+    found = info_nce(unit(vectors(0)), unit(vectors(1)), 3.0, positive, among, 0.1)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)

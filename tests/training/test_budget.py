@@ -22,6 +22,7 @@ from mmexp.tasks.flops import flop_counter
 from mmexp.tasks.pretrain import Pretrain
 from mmexp.training import progress
 from mmexp.training.cost import step_cost
+from mmexp.training.groups import parameter_groups
 from mmexp.training.optimizer import cosine, linear, sgd
 from mmexp.training.progress import Stopwatch
 
@@ -30,6 +31,10 @@ RUN = (
     *("train", "--config-dir", str(TESTS / "outside" / "conf"), "encoder=tiny", "data=squares", "fusion=none"),
     *("objective=contrastive", "hardware.threads=1", "evaluate=false", "log_every_steps=1", "budget.epochs=null"),
 )
+
+
+def plain_sgd(task):
+    return sgd(parameter_groups(task), lr=1.0)
 
 
 class Clock(Callback):
@@ -63,9 +68,7 @@ def train(clock, folder, seconds, total_steps=None, resume=None, warmup_steps=0,
     model = Model({"image": TinyImage(), "text": TinyText()}, NoFusion({"image": 16, "text": 12}))
     schedule = partial(linear, warmup_steps=warmup_steps)
     objectives = {"contrastive": Contrastive(model.shape())}
-    task = Pretrain(
-        model, objectives, {"contrastive": 1.0}, Given(), partial(sgd, lr=1.0), schedule, total_steps=total_steps
-    )
+    task = Pretrain(model, objectives, {"contrastive": 1.0}, Given(), plain_sgd, schedule, total_steps=total_steps)
     task.splits = ["val"]
     stopwatch, rates = Stopwatch(8, task.pace), Rates()
     task.pace.seconds, task.clock = seconds, stopwatch.now

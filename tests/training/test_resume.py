@@ -94,6 +94,20 @@ def test_a_run_goes_on_from_any_step(tmp_path, monkeypatch, workers, steps, more
         shutil.rmtree("run")
 
 
+@pytest.mark.parametrize("optimizer", ["lion", "muon"])
+def test_so_does_one_with_another_optimizer_by_some_rows_at_a_time(tmp_path, monkeypatch, optimizer):
+    monkeypatch.chdir(tmp_path)
+    common = ("hydra.run.dir=run", f"optimizer={optimizer}", "optimizer.layer_decay=0.7", "optimizer.clip_norm=0.5")
+    common += ("hardware.micro_batch_size=3",)
+    train(monkeypatch, *common)
+    whole = left_by(Path("run").rename("whole"))
+    train_until(monkeypatch, 9, *common)
+    train(monkeypatch, *common, "resume=auto")
+    resumed = left_by(Path("run"))
+    assert all(same(whole[0][part], resumed[0][part]) for part in ("state_dict", "optimizer_states"))
+    assert resumed[1:] == whole[1:]
+
+
 def test_checkpoints_of_steps_stay_as_many_as_asked(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     train(monkeypatch, "hydra.run.dir=run", "checkpoint.every_steps=4", "checkpoint.keep=2", "evaluate=false")

@@ -7,14 +7,15 @@ from torch import nn
 from mmexp.errors import RequestError
 from mmexp.training import optimizer as factories
 from mmexp.training.budget import Budget
+from mmexp.training.groups import parameter_groups
 from mmexp.training.hardware import Hardware
 
 
-@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "rmsprop", "adagrad"])
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "rmsprop", "adagrad", "lion", "muon"])
 def test_every_optimizer_lowers_a_loss_and_decays_matrices_only(name):
     torch.manual_seed(0)
     layer, x = nn.Linear(4, 1), torch.randn(32, 4)
-    optimizer = getattr(factories, name)(layer.parameters(), lr=0.01, weight_decay=0.1)
+    optimizer = getattr(factories, name)(parameter_groups(layer), lr=0.01, weight_decay=0.1)
     assert [g["weight_decay"] for g in optimizer.param_groups] == [0.1, 0.0]
     losses = []
     for _ in range(20):
