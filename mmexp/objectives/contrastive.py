@@ -57,5 +57,5 @@ class Contrastive(nn.Module):
     def forward(self, views: Views) -> Terms:
         """Return the loss over the pairs of modalities, and the temperature."""
         scale = self.log_scale.exp().clamp(max=self.max_scale)
-        loss = align(views, self.embed(views.encoded()), self.pairs, partial(info_nce, scale=scale), shares=True)
+        loss = align(self, views, self.embed(views.encoded()), self.pairs, partial(info_nce, scale=scale), shares=True)
         return Terms({"contrastive": loss}, {"temperature": 1 / scale.detach()})
