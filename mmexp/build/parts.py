@@ -9,6 +9,7 @@ from mmexp.build.making import Config, make
 from mmexp.data.few_labels import few_shots
 from mmexp.data.loading import Loading
 from mmexp.data.variation import Redrawn, Variation
+from mmexp.data.without import measured_without
 from mmexp.errors import RequestError
 from mmexp.model import Model
 from mmexp.types import DataSource, ModelShape
@@ -22,8 +23,9 @@ def loading(config: Config) -> Loading:
 def data_source(config: Config) -> DataSource:
     """Return the splits. Raises RequestError for paths, columns and rows that are wrong."""
     source = make(config["data"], without=tuple(f.name for f in fields(Loading)))
-    shots = config["data"].get("shots")
-    return few_shots(source, shots, config["seed"]) if shots else source
+    shots, without = config["data"].get("shots"), config["data"].get("without")
+    source = few_shots(source, shots, config["seed"]) if shots else source
+    return measured_without(source, without) if without else source
 
 
 def variation(config: Config) -> Variation:

@@ -16,7 +16,8 @@ from mmexp.types import Encoded, Fraction, ModelShape, Shown, Supervision, Terms
 class Classify(nn.Module):
     """Cross-entropy on `label`; rows without a label (-1) do not count. `source` is `fused` or the name of a modality.
 
-    Rows that lack that modality do not count; the fused output answers by what a row has. Where a picture is mixed, each of its labels counts by its share; the fused output answers for all modalities alike.
+    Rows that lack that modality do not count. Where a picture is mixed, each of its labels counts by its share; the fused
+    output answers for all modalities that a row has alike.
     `class_weights` is a mapping from class name to weight (1 for a class that it does not name), or `balanced`. Raises
     RequestError for a class that is not there.
     """

@@ -2,7 +2,6 @@
 
 from itertools import permutations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 

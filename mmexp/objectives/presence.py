@@ -12,9 +12,14 @@ from mmexp.types import Encoded, Terms, Views
 
 
 def no_loss(objective: nn.Module, views: Views) -> Tensor:
-    """Return the loss of a step in which no row counts: 0 where something is learned; in evaluations NaN, not known."""
+    """Return the loss of a step in which no row counts: 0 where something is learned; in evaluations NaN, not known.
+
+    The 0 has the objective's weights in its graph, so that a step in which nothing else is learned goes back, too.
+    """
     learns = objective.training or torch.is_grad_enabled()
-    return torch.full((), 0.0 if learns else nan, device=views.batch["index"].device)
+    nothing = torch.full((), 0.0 if learns else nan, device=views.batch["index"].device)
+    touched = [0.0 * weight.flatten()[:1].sum() for weight in objective.parameters() if weight.requires_grad]
+    return torch.stack([nothing, *touched]).sum()
 
 
 def no_terms(objective: nn.Module, views: Views, losses: Iterable[str], metrics: Iterable[str] = ()) -> Terms:

@@ -27,7 +27,8 @@ class SupCon(nn.Module):
     """Rows of the `same` label or concept are positives, within and across the two modalities of a pair.
 
     The modalities take the place of the paper's two views of a row: each vector of either is an anchor among all others
-    of both. Rows without a label (-1) take no part where `same` is label, nor those that lack one of the pair. The temperature stays as the paper has it.
+    of both. Rows without a label (-1) take no part where `same` is label, nor do those that lack one of the pair. The
+    temperature stays as the paper has it.
     """
 
     needs = ("pooled", "pairs", "{same}s")
@@ -59,7 +60,9 @@ class SupCon(nn.Module):
 
         def mean(a: str, b: str, rows: Both) -> Tensor:
             positive, among = relations(key[rows.own], keys[rows.every], index[rows.own], indices[rows.every])
-            queries, candidates = (torch.cat([part[a], part[b]]) for part in (_rows(own, rows.own), _rows(every, rows.every)))
+            queries, candidates = (
+                torch.cat([part[a], part[b]]) for part in (_rows(own, rows.own), _rows(every, rows.every))
+            )
             # Over the anchors that have a label, counted over all processes: each of them may hold another number.
             known = keys[rows.every] >= 0
             share = known.float().mean().clamp_min(1 / len(known))

@@ -134,3 +134,12 @@ def _taken(part: Any, rows: Tensor) -> Any:
 def looks_at(objective: Any, views: Views) -> Any:
     """Return what a head answers of: the encoding of its `source`, or the whole step where it encodes something itself."""
     return views if getattr(objective, "sees_step", False) else views.source(objective.source)
+
+
+def having_source(objective: Any, views: Views) -> Tensor | None:
+    """Return which rows (B,) have what a head looks at, its `source`; None where no row of the data lacks any modality."""
+    if "present" not in views.batch:
+        return None
+    encoded = views.encoded()
+    looked_at = encoded.values() if objective.source == "fused" else [encoded[objective.source]]
+    return torch.stack([e.there() for e in looked_at]).any(0)
