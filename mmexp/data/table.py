@@ -173,8 +173,8 @@ def _first(faulty: Mapping[int, str], one: Table, chosen: Mapping[str, str], mis
     row = min(faulty)
     more = f" {len(faulty) - 1} more rows are wrong." if len(faulty) > 1 else ""
     empty = any(is_empty(one.columns[chosen[kind]][row]) for kind in MODALITIES if kind in chosen)
-    keep = ", data.missing=keep learns from what they have" if empty and missing == "raise" else ""
-    return f"{faulty[row]}{more} data.on_error=skip leaves such rows out and counts them{keep}."
+    keep = " data.missing=keep learns from what they have." if empty and missing == "raise" else ""
+    return f"{faulty[row]}{more} data.on_error=skip leaves such rows out and counts them.{keep}"
 
 
 def _number_concepts(splits: Mapping[str, TableSamples]) -> None:

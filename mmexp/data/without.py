@@ -20,10 +20,7 @@ def measured_without(source: DataSource, modalities: Sequence[str]) -> DataSourc
         raise RequestError("data.without: tasks in sequence are measured with all that they have. Leave it null.")
     for name in modalities:
         if name not in source.modalities:
-            raise RequestError(
-                f"data.without: the data has no '{name}'.{nearest(name, source.modalities)} "
-                f"There are: {', '.join(source.modalities)}."
-            )
+            raise RequestError(f"data.without: the data has no '{name}'.{nearest(name, source.modalities)}")
     if len(source.modalities) < 2:
         raise RequestError(f"data.without: without {modalities[0]} the data has nothing. Leave it null.")
     sets = [name for name in source.splits if name not in ("train", "val")] or [n for n in source.splits if n == "val"]
