@@ -22,10 +22,14 @@ def loading(config: Config) -> Loading:
 
 def data_source(config: Config) -> DataSource:
     """Return the splits. Raises RequestError for paths, columns and rows that are wrong."""
-    source = make(config["data"], without=tuple(f.name for f in fields(Loading)))
-    shots, without = config["data"].get("shots"), config["data"].get("without")
-    source = few_shots(source, shots, config["seed"]) if shots else source
+    source, without = _read(config), config["data"].get("without")
     return measured_without(source, without) if without else source
+
+
+def _read(config: Config) -> DataSource:
+    source = make(config["data"], without=tuple(f.name for f in fields(Loading)))
+    shots = config["data"].get("shots")
+    return few_shots(source, shots, config["seed"]) if shots else source
 
 
 def variation(config: Config) -> Variation:

@@ -18,16 +18,18 @@ from mmexp.types import Batch, Encoder, Kept, NonNegativeInt, Place, PositiveInt
 class Loading:
     """How rows become batches: the keys that every choice of `data` shares.
 
+    Test sets are also measured `without` each of these modalities.
+
     `batch_size` counts the rows of one step over all processes. Decoded pictures stay in memory while a split's fit into
     `cache_bytes`, and so do its sounds, counted by themselves. Of `train` only `shots` rows of each class are read, and a
-    batch is then at most all of them. Test sets are also measured `without` each of these modalities.
+    batch is then at most all of them.
     """
 
     batch_size: PositiveInt = 128
     num_workers: NonNegativeInt = 0
     cache_bytes: NonNegativeInt = 2_000_000_000
-    shots: PositiveInt | None = None
     without: list[str] | None = None
+    shots: PositiveInt | None = None
 
     def of(self, train: Samples) -> "Loading":
         """Return how `train` is read: few shots may be fewer than a batch."""
