@@ -14,7 +14,7 @@ from mmexp.caching.entry import Entry
 from mmexp.caching.settings import CacheSettings
 from mmexp.data.loading import PreparedSamples
 from mmexp.errors import RequestError
-from mmexp.model import Model
+from mmexp.model import Model, encode_present
 from mmexp.teacher import Teacher
 from mmexp.types import AS_IT_IS, Batch, DataSource, Place
 
@@ -41,7 +41,7 @@ class FrozenPart:
         """Return what is kept of a batch: named tensors (B, ...)."""
         if self.name == TEACHER:
             return self.module(batch)
-        encoded = self.module(batch[self.name])
+        encoded = encode_present(self.module, batch[self.name], batch.get("present", {}).get(self.name))
         whole = {"tokens": encoded.tokens, "mask": encoded.mask} if self.tokens else {}
         return {"pooled": encoded.pooled, **whole}
 
@@ -103,8 +103,10 @@ class Keeping:
     def wanted(self) -> Iterator[tuple[FrozenPart, str, int]]:
         """Yield part, split and view of every artefact of the run. Views beyond the last epoch are not seen."""
         for split, samples in self.sets.items():
+            # What no row has is not read, and nothing is said of it.
+            nowhere = {name for name, there in samples.present.items() if not there.any()}
             for view in self._views(samples):
-                yield from ((part, split, view) for part in self.parts)
+                yield from ((part, split, view) for part in self.parts if part.name not in nowhere)
 
     def _views(self, samples: PreparedSamples) -> Iterable[int]:
         if samples.variation is None:
@@ -129,7 +131,7 @@ class Keeping:
             **self._about(part),
             "data": self.source.fingerprint,
             "files": self._stamp(split),
-            "split": split,
+            "split": getattr(self.sets[split].samples, "read_as", None) or split,
             "rows": len(samples),
             "inputs": fingerprint.of_prepared(part.inputs(samples, [(row, view) for row in rows])),
             "view": view,
@@ -214,7 +216,9 @@ class Keeping:
         for _, split, view, *_ in wanted:
             variation = self.sets[split].variation
             mixing = (
-                [a for a in variation.augmentations if a.modality is None] if variation and view != AS_IT_IS else []
+                [a for a in variation.augmentations if a.modality is None and getattr(a, "mixes", True)]
+                if variation and view != AS_IT_IS
+                else []
             )
             if mixing:
                 raise RequestError(

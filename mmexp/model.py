@@ -1,20 +1,58 @@
 """The model: encoders and their fusion, nothing else. Heads belong to objectives."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mmexp.micro_batches import encode_by_rows, fuse_by_rows
 from mmexp.types import Batch, Encoded, ModelShape, Prepared, Supervision, TeacherShape
 
 
-def _kept(outputs: Mapping[str, Tensor]) -> Encoded:
+def _kept(outputs: Mapping[str, Tensor], present: Tensor | None) -> Encoded:
     """Return what an encoder said before; without tokens, where nobody looks at them."""
     pooled = outputs["pooled"]
     if "tokens" in outputs:
-        return Encoded(outputs["tokens"], pooled, outputs["mask"])
-    return Encoded(pooled.new_empty(len(pooled), 0, pooled.shape[1]), pooled, pooled.new_empty(len(pooled), 0).bool())
+        kept = Encoded(outputs["tokens"], pooled, outputs["mask"])
+    else:
+        blank = pooled.new_empty(len(pooled), 0, pooled.shape[1])
+        kept = Encoded(blank, pooled, blank.new_empty(blank.shape[:2], dtype=torch.bool))
+    return kept if present is None else _emptied(kept, present)
+
+
+def _emptied(encoded: Encoded, present: Tensor) -> Encoded:
+    """Return an encoding with nothing left of the rows that are not `present (B,)`."""
+    tokens = encoded.tokens.where(present[:, None, None], 0)
+    pooled = encoded.pooled.where(present[:, None], 0)
+    return Encoded(tokens, pooled, encoded.mask & present[:, None], encoded.parts, present)
+
+
+def encode_present(
+    encoder: nn.Module, prepared: Prepared, present: Tensor | None, rows_at_once: int | None = None
+) -> Encoded:
+    """Return the `Encoded` of all rows, of which those `present (B,)` alone are encoded; None: every row is.
+
+    So running statistics learn nothing of blanks. Where no row is present, each has a token that is not real.
+    """
+    if present is None:
+        return encode_by_rows(encoder, encoder, rows_at_once, prepared)
+    rows = present.nonzero().squeeze(1)
+    if len(rows) == len(present):
+        return replace(encode_by_rows(encoder, encoder, rows_at_once, prepared), present=present)
+    if not len(rows):
+        dim: Any = encoder.dim
+        pooled = torch.zeros(len(present), dim, device=present.device)
+        return Encoded(pooled[:, None], pooled, present[:, None], present=present)
+    there = {name: tensor[rows] for name, tensor in prepared.items()}
+    found = encode_by_rows(encoder, encoder, rows_at_once, there)
+    tokens, pooled, mask = (_spread(part, rows, len(present)) for part in (found.tokens, found.pooled, found.mask))
+    return Encoded(tokens, pooled, mask, found.parts, present)
+
+
+def _spread(part: Tensor, rows: Tensor, count: int) -> Tensor:
+    return part.new_zeros(count, *part.shape[1:]).index_copy(0, rows, part)
 
 
 class Model(nn.Module):
@@ -31,10 +69,18 @@ class Model(nn.Module):
         self.fusion: Any = fusion
 
     def encode(self, batch: Batch) -> dict[str, Encoded]:
-        """Return the `Encoded` of every modality that the batch holds, as kept from before or computed now."""
-        kept = batch.get("encoded", {})
+        """Return the `Encoded` of every modality that the batch holds, as kept from before or computed now.
+
+        By `batch["present"]` rows that lack one are left out of its encoding.
+        """
+        kept, present = batch.get("encoded", {}), batch.get("present", {})
         there = [name for name in self.encoders if name in kept or name in batch]
-        return {name: _kept(kept[name]) if name in kept else self.encode_one(name, batch[name]) for name in there}
+        return {
+            name: _kept(kept[name], present.get(name))
+            if name in kept
+            else encode_present(self.encoders[name], batch[name], present.get(name), self.rows_at_once)
+            for name in there
+        }
 
     def encode_one(self, modality: str, prepared: Prepared, keep: Tensor | None = None) -> Encoded:
         """Encode one modality's prepared input, or only the tokens `keep (B, K)` of it."""

@@ -1,6 +1,7 @@
 """A model that only says what it knows: vectors, features, attention, classes, texts."""
 
 from collections.abc import Mapping, Sequence
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmexp.model import Model
-from mmexp.tasks.views import StepViews, looks_at
+from mmexp.tasks.captions import write
+from mmexp.tasks.views import StepViews, having_source, looks_at
 from mmexp.types import Batch, Encoded, Said, TeacherShape
 
 # The method by which an objective can say a kind, and what is said of a teacher none of whose objectives can.
@@ -71,12 +73,15 @@ class Teacher(nn.Module):
 
     def _logits(self, views: StepViews) -> Said:
         classifier = self._first("classify")
-        return {"logits": classifier.classify(looks_at(classifier, views))}
+        logits = classifier.classify(looks_at(classifier, views))
+        known = having_source(classifier, views)
+        # NaN where it sees nothing: not known.
+        return {"logits": logits if known is None else logits.masked_fill(~known[:, None], nan)}
 
     def _captions(self, views: StepViews) -> Said:
         writer = self._first("generate")
         first = next(iter(views.encoded().values())).pooled
-        ids = writer.generate(views, torch.arange(len(first), device=first.device))
+        ids = write(writer, views, torch.arange(len(first), device=first.device), writer.marks.pad)
         return {"captions/ids": ids, "captions/mask": ids != writer.marks.pad}
 
 

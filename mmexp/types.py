@@ -35,6 +35,15 @@ parts said of the rows before may be there instead of being computed: `encoded`,
 `mask` (tokens only where they are looked at), and `taught`, what the teacher says.
 """
 
+_BESIDE = frozenset({"present", "strong", "shown", "teacher", "taught", "encoded"})
+
+
+def modalities_of(batch: Batch) -> list[str]:
+    """Return the modalities of a batch in alphabetical order, whether they are prepared or encoded already."""
+    prepared = {name for name, part in batch.items() if isinstance(part, Mapping)} - _BESIDE
+    return sorted(prepared | set(batch.get("encoded", {})))
+
+
 Place = tuple[int, int]
 """A row and the epoch in which it is read, or `AS_IT_IS`: without variation."""
 AS_IT_IS = -1
@@ -82,7 +91,8 @@ class Encoded:
 class Samples(Protocol):
     """The rows of one split. `concepts (N,)` are equal where two rows show the same thing; `labels (N,)` is -1 for none.
 
-    `targets (N, C)` and `number (N,)`, both float32 and as in a batch, may be there too.
+    `targets (N, C)` and `number (N,)`, both float32 and as in a batch, may be there too. So may `present`, from a modality
+    that some rows lack to `(N,)` bool, true where it is there; what a row lacks is never read.
     Where a row may have several texts, `texts(row) -> list[str]` returns each alone.
     """
 
@@ -143,7 +153,7 @@ class Augmentation(Protocol):
     modality: str | None
 
     def __call__(self, values: Any, draws: Draws) -> Any:
-        """Return what it was given, changed.
+        """Return what it was given, changed. What a row lacks is not among the values of a modality.
 
         Of `image` uint8 (B, 3, S, S), of `text` a list of strings, of `audio` float32 (B, T), then of `spectrogram` what the
         audio encoder makes of that, float32 (B, M, F); of None the `Batch` as prepared, with `shown` where rows no longer
@@ -259,6 +269,14 @@ class Views(Protocol):
     """What a step offers its objectives. The clean view is encoded once, whoever asks."""
 
     batch: Batch
+
+    def having(self, *modalities: str) -> "Views | None":
+        """Return the rows that have all of `modalities`: the step itself where each row has, None where no row has."""
+        ...
+
+    def only(self, rows: Tensor) -> "Views":
+        """Return some rows (R,) of the step; their clean encodings are those of the whole."""
+        ...
 
     def encoded(self) -> dict[str, Encoded]:
         """Return the clean encoding of every modality."""

@@ -7,7 +7,7 @@ from mmexp.types import Batch, Draws, Fraction
 
 
 class Swap:
-    """A `share` of the rows of a batch pass their texts on to one another.
+    """A `share` of the rows of a batch, of those that have one, pass their texts on to one another.
 
     Losses read from `shown` what each text is about: `matching` learns that such a pair is false, `contrastive` looks for each
     picture's text in its new row.
@@ -22,7 +22,10 @@ class Swap:
         """Return the batch with some rows' texts in each other's place, a teacher's too, and `shown["text"]`."""
         if "text" not in batch:
             return batch
-        chosen = torch.from_numpy(draws("swap", 1)[:, 0] < self.share).nonzero().squeeze(1)
+        chosen = torch.from_numpy(draws("swap", 1)[:, 0] < self.share)
+        if (there := batch.get("present", {}).get("text")) is not None:
+            chosen = chosen & there
+        chosen = chosen.nonzero().squeeze(1)
         order = torch.arange(len(batch["index"]))
         order[chosen] = chosen.roll(-1)
         shown = {name: batch[name][order, None] for name in ("concept", "label")}

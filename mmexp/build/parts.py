@@ -9,6 +9,7 @@ from mmexp.build.making import Config, make
 from mmexp.data.few_labels import few_shots
 from mmexp.data.loading import Loading
 from mmexp.data.variation import Redrawn, Variation
+from mmexp.data.without import measured_without
 from mmexp.errors import RequestError
 from mmexp.model import Model
 from mmexp.training.groups import Stepping
@@ -27,6 +28,11 @@ def stepping(config: Config) -> Stepping:
 
 def data_source(config: Config) -> DataSource:
     """Return the splits. Raises RequestError for paths, columns and rows that are wrong."""
+    source, without = _read(config), config["data"].get("without")
+    return measured_without(source, without) if without else source
+
+
+def _read(config: Config) -> DataSource:
     source = make(config["data"], without=tuple(f.name for f in fields(Loading)))
     shots = config["data"].get("shots")
     return few_shots(source, shots, config["seed"]) if shots else source

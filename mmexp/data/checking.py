@@ -9,6 +9,8 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+
 from mmexp.data.pictures import read_picture
 from mmexp.data.readers import Table
 from mmexp.data.sounds import read_sound
@@ -23,17 +25,24 @@ def cache_folder() -> Path:
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mmexp"
 
 
-def faulty_rows(table: Table, columns: Mapping[str, str], seconds: float) -> dict[int, str]:
+def faulty_rows(
+    table: Table, columns: Mapping[str, str], seconds: float, present: Mapping[str, np.ndarray] | None = None
+) -> dict[int, str]:
     """Return what is wrong with which row: no caption, no picture or sound, or one that cannot be decoded.
 
     All rows are read, by all cores, of a sound the first `seconds`; what was found is remembered for as long as table and
-    files stay as they are.
+    files stay as they are. Where rows may lack a modality, `present` says which do not; then only those without any are wrong.
     """
     faulty: dict[int, str] = {}
     for modality in (name for name in NAMES if name in columns):
         found = _checked(table, columns[modality], modality, seconds)
-        faulty |= {row: f"{table.places[row]}: {fault}" for row, fault in found.items()}
-    return faulty | _without_text(table, columns)
+        kept = found if present is None else [row for row in found if present[modality][row]]
+        faulty |= {row: f"{table.places[row]}: {found[row]}" for row in kept}
+    if present is None:
+        return faulty | _without_text(table, columns)
+    named = " and ".join(f"'{columns[name]}'" for name in present)
+    nothing = np.flatnonzero(~np.any(list(present.values()), axis=0)).tolist()
+    return faulty | {row: f"{table.places[row]}: there is nothing in {named}." for row in nothing}
 
 
 def _checked(table: Table, column: str, modality: str, seconds: float) -> dict[int, str]:

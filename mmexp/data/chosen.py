@@ -8,8 +8,16 @@ import numpy as np
 from mmexp.types import Samples
 
 
+def chosen_present(samples: Samples, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Return which of the chosen rows have those modalities that some of these lack."""
+    found = {name: there[rows] for name, there in (getattr(samples, "present", None) or {}).items()}
+    return {name: there for name, there in found.items() if not there.all()}
+
+
 class ChosenSamples:
-    """Some rows of any `samples`."""
+    """Some rows of any `samples`. Where they are all rows of a split, `read_as` may name it: what is kept of it serves both."""
+
+    read_as: str | None = None
 
     def __init__(self, samples: Samples, rows: Sequence[int] | np.ndarray):
         self.samples, self.rows = samples, np.asarray(rows)
@@ -17,6 +25,7 @@ class ChosenSamples:
         known = {name: getattr(samples, name, None) for name in ("targets", "number")}
         chosen = {name: None if values is None else values[self.rows] for name, values in known.items()}
         self.targets, self.number = chosen["targets"], chosen["number"]
+        self.present = chosen_present(samples, self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -24,6 +33,12 @@ class ChosenSamples:
     def read(self, row: int, modality: str, rng: np.random.Generator | None = None) -> Any:
         """Return the raw value of a chosen row."""
         return self.samples.read(int(self.rows[row]), modality, rng)
+
+    def texts(self, row: int) -> list[str]:
+        """Return the texts of a chosen row, each alone where the data can tell them apart."""
+        own: Any = self.samples
+        place = int(self.rows[row])
+        return own.texts(place) if hasattr(own, "texts") else [str(own.read(place, "text"))]
 
     def where(self, row: int) -> str:
         """Return file and row of a chosen row."""

@@ -1,6 +1,6 @@
 """From samples to batches: the order of rows, decoded pictures and sounds kept, each encoder's own preparation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,8 @@ from mmexp.types import Batch, Encoder, Kept, NonNegativeInt, Place, PositiveInt
 class Loading:
     """How rows become batches: the keys that every choice of `data` shares.
 
+    Test sets are also measured `without` each of these modalities.
+
     `batch_size` counts the rows of one step over all processes. Decoded pictures stay in memory while a split's fit into
     `cache_bytes`, and so do its sounds, counted by themselves. Of `train` only `shots` rows of each class are read, and a
     batch is then at most all of them.
@@ -26,6 +28,7 @@ class Loading:
     batch_size: PositiveInt = 128
     num_workers: NonNegativeInt = 0
     cache_bytes: NonNegativeInt = 2_000_000_000
+    without: list[str] | None = None
     shots: PositiveInt | None = None
 
     def of(self, train: Samples) -> "Loading":
@@ -42,6 +45,8 @@ class Decoded:
             self.key, form = "pixels", torch.empty(3, encoder.image_size, encoder.image_size, dtype=torch.uint8)
         else:
             self.key, form = "samples", torch.empty(encoder.length)
+        # What stands where a row has none: grey, or silence.
+        self.blank = torch.full_like(form, 128 if self.key == "pixels" else 0)
         kept = len(samples) if len(samples) * form.nbytes <= cache_bytes else 0
         self.values = form.new_empty(kept, *form.shape).share_memory_()
         self.decoded = torch.zeros(kept, dtype=torch.bool).share_memory_()
@@ -64,7 +69,8 @@ class PreparedSamples(Dataset[Batch]):
     """Whole batches of a split, as its encoders want them; `teacher` holds the same samples as a teacher wants them.
 
     `strong` is a second variation: what it changes is in the batch a second time, below `strong`. What frozen parts say may
-    be `kept`: by modality an encoder's, and the teacher's as `teacher`. Modalities that are `spared` are not prepared.
+    be `kept`: by modality an encoder's, and the teacher's as `teacher`. Modalities that are `spared` are not prepared. What a
+    row lacks is blank: grey, an empty text, silence. Raises RequestError for a row that lacks all that the encoders read.
     """
 
     def __init__(
@@ -79,7 +85,9 @@ class PreparedSamples(Dataset[Batch]):
         self.samples, self.variation, self.strong = samples, variation, strong
         known = {name: getattr(samples, name, None) for name in ("targets", "number")}
         self.known = {name: torch.from_numpy(values) for name, values in known.items() if values is not None}
+        self.present = {n: torch.from_numpy(p) for n, p in (getattr(samples, "present", None) or {}).items()}
         self.readers = self._readers(encoders, loading)
+        self._refuse_empty_rows()
         self.teachers = self._readers(teachers, loading) if teachers else None
         self.kept: dict[str, Kept] = {}
         self.spared: frozenset[str] = frozenset()
@@ -89,6 +97,20 @@ class PreparedSamples(Dataset[Batch]):
             name: Decoded(self.samples, encoder, loading.cache_bytes) if name in ("image", "audio") else encoder
             for name, encoder in encoders.items()
         }
+
+    def _refuse_empty_rows(self) -> None:
+        if not set(self.readers) <= set(self.present):
+            return
+        empty = (~torch.stack([self.present[name] for name in self.readers]).any(0)).nonzero()
+        if len(empty):
+            more = f" So have {len(empty) - 1} more rows." if len(empty) > 1 else ""
+            raise RequestError(
+                f"{self.samples.where(int(empty[0]))}: it has nothing to read, no {' and no '.join(self.readers)}.{more}"
+            )
+
+    def presence(self, rows: Sequence[int], modalities: Iterable[str]) -> dict[str, Tensor]:
+        """Return which of `rows` (B,) have each of those modalities that some row of the split lacks."""
+        return {name: self.present[name][list(rows)] for name in modalities if name in self.present}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -103,6 +125,8 @@ class PreparedSamples(Dataset[Batch]):
             **{name: values[rows] for name, values in self.known.items()},
             **self.inputs(places, [name for name in self.readers if name not in self.spared]),
         }
+        if present := self.presence(rows, self.readers):
+            batch["present"] = present
         kept = {name: outputs(places) for name, outputs in self.kept.items()}
         if "teacher" in kept:
             batch["taught"] = kept.pop("teacher")
@@ -117,13 +141,18 @@ class PreparedSamples(Dataset[Batch]):
             batch["strong"] = self._prepared(readers, places, self.strong)
         return self.variation(None, batch, places) if self.variation else batch
 
-    def inputs(self, places: Sequence[Place], modalities: Sequence[str]) -> dict[str, Prepared]:
-        """Return the chosen modalities as their encoders want them."""
-        return self._prepared({name: self.readers[name] for name in modalities}, places, self.variation)
+    def inputs(self, places: Sequence[Place], modalities: Sequence[str]) -> Batch:
+        """Return the chosen modalities as their encoders want them, with `present` where rows lack any of these."""
+        return self._inputs({name: self.readers[name] for name in modalities}, places)
 
-    def teacher_inputs(self, places: Sequence[Place]) -> dict[str, Prepared]:
-        """Return all modalities as the teacher wants them."""
-        return self._prepared(self.teachers or {}, places, self.variation)
+    def teacher_inputs(self, places: Sequence[Place]) -> Batch:
+        """Return all modalities as the teacher wants them, with `present`."""
+        return self._inputs(self.teachers or {}, places)
+
+    def _inputs(self, readers: dict[str, Any], places: Sequence[Place]) -> Batch:
+        present = self.presence([row for row, _ in places], readers)
+        prepared = self._prepared(readers, places, self.variation)
+        return {**prepared, "present": present} if present else {**prepared}
 
     def _prepared(
         self, readers: dict[str, Any], places: Sequence[Place], variation: Variation | None
@@ -131,17 +160,44 @@ class PreparedSamples(Dataset[Batch]):
         prepared: dict[str, Prepared] = {}
         for name, reader in readers.items():
             if isinstance(reader, Decoded):
-                values = reader([row for row, _ in places])
-                values = variation(name, values, places) if variation else values
+                values = self._decoded(name, reader, places, variation)
                 prepared[name] = _finished(reader, values, places, variation)
             else:
                 prepared[name] = reader.prepare(self.values(name, places, variation))
         return prepared
 
+    def _decoded(self, name: str, reader: Decoded, places: Sequence[Place], variation: Variation | None) -> Tensor:
+        """Return pictures or sounds (B, ...), blank where a row has none."""
+        there = self._having(name, places)
+        whole = reader.blank.repeat(len(places), *[1] * reader.blank.dim()) if there is not None else None
+        own = [places[i] for i in there] if there is not None else places
+        if whole is not None and not own:
+            return whole
+        values = reader([row for row, _ in own])
+        values = variation(name, values, own) if variation else values
+        if whole is None:
+            return values
+        whole[there] = values
+        return whole
+
+    def _having(self, modality: str, places: Sequence[Place]) -> list[int] | None:
+        """Return which of the places have a modality, None where all rows of the split have it."""
+        if modality not in self.present:
+            return None
+        return self.present[modality][[row for row, _ in places]].nonzero().flatten().tolist()
+
     def values(self, modality: str, places: Sequence[Place], variation: Variation | None) -> list[Any]:
-        """Return what an encoder prepares, for example the texts (B) as they read in their epoch."""
-        values = [self._value(modality, place, variation) for place in places]
-        return variation(modality, values, places) if variation else values
+        """Return what an encoder prepares, for example the texts (B) as they read in their epoch; empty where there is none."""
+        there = self._having(modality, places)
+        own = [places[i] for i in there] if there is not None else places
+        values = [self._value(modality, place, variation) for place in own]
+        values = variation(modality, values, own) if variation and own else values
+        if there is None:
+            return values
+        whole = [""] * len(places)
+        for place, value in zip(there, values, strict=True):
+            whole[place] = value
+        return whole
 
     def _value(self, modality: str, place: Place, variation: Variation | None) -> Any:
         row, epoch = place

@@ -16,6 +16,13 @@ class Joined:
         self.places = list(chain.from_iterable(((part, row) for row in range(len(part))) for part in parts))
         self.concepts = np.concatenate([part.concepts for part in parts])
         self.labels = np.concatenate([part.labels for part in parts])
+        known = [getattr(part, "present", None) or {} for part in parts]
+        self.present = {
+            name: np.concatenate(
+                [own.get(name, np.ones(len(part), bool)) for own, part in zip(known, parts, strict=True)]
+            )
+            for name in sorted(set().union(*known))
+        }
 
     def __len__(self) -> int:
         return len(self.places)

@@ -25,6 +25,13 @@ class Slice:
 Stored = Path | bytes | Slice
 
 
+def is_empty(value: Any) -> bool:
+    """Say whether a cell holds nothing: null, no text but spaces, an empty list, or Hugging Face's cell without content."""
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    return value is None or (isinstance(value, str) and not value.strip()) or value in ([], b"")
+
+
 def stored_in(value: Any, base: Path, modality: str) -> Stored:
     """Return where a cell's picture or sound is: a path relative to `base`, bytes, or both as Hugging Face keeps them."""
     if isinstance(value, dict):

@@ -8,13 +8,14 @@ from typing import Any, Literal
 import numpy as np
 
 from mmexp.data.checking import faulty_rows
+from mmexp.data.chosen import chosen_present
 from mmexp.data.concepts import concepts_of, hold_out
 from mmexp.data.few_labels import keep_labels
 from mmexp.data.labels import number_labels, read_numbers
 from mmexp.data.pictures import read_picture
 from mmexp.data.readers import Table, read_table
 from mmexp.data.sounds import read_sound
-from mmexp.data.stored import Slice, complaint, stored_in
+from mmexp.data.stored import Slice, complaint, is_empty, stored_in
 from mmexp.errors import RequestError, nearest
 from mmexp.types import DataSource, Fraction, PositiveFloat, PositiveInt
 
@@ -31,6 +32,7 @@ class TableSamples:
         self.labels = np.full(len(rows), -1, dtype=np.int64)
         self.targets: np.ndarray | None = None
         self.number: np.ndarray | None = None
+        self.present: dict[str, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -66,7 +68,8 @@ class TableSamples:
         """Return a digest of the sizes and times of all files that these rows name: they may change below the table."""
         every = sha256()
         for kind in ("image", "audio"):
-            for row in range(len(self)) if kind in self.columns else ():
+            rows = range(len(self)) if kind in self.columns else ()
+            for row in rows if kind not in self.present else np.flatnonzero(self.present[kind]).tolist():
                 stored = stored_in(self.cell(row, kind), self.table.base, kind)
                 if isinstance(stored, Path):
                     about = stored.stat()
@@ -79,6 +82,7 @@ class TableSamples:
         part.concepts, part.labels = self.concepts[rows], self.labels[rows]
         part.targets = None if self.targets is None else self.targets[rows]
         part.number = None if self.number is None else self.number[rows]
+        part.present = chosen_present(self, np.asarray(rows))
         return part
 
 
@@ -99,13 +103,15 @@ def table(
     label_separator: str | None = None,
     labels_per_class: PositiveInt | None = None,
     seconds: PositiveFloat = 30.0,
+    missing: Literal["raise", "keep"] = "raise",
 ) -> DataSource:
     """Return the splits at the paths `train`, `val` and `test`; without `val` a share of the training concepts is held out.
 
     `columns` maps image, text, audio, label, target (a number) and concept to a column, or to None. Rows are of one concept
     where the concept column says so, without one where they share picture, caption or sound. A label cell that is a list, or
     text with `label_separator`, holds several labels. Of `train`, `labels_per_class` rows of each class keep their label. Of a
-    sound no more than the first `seconds` are read. Raises RequestError for paths, columns and rows that are wrong.
+    sound no more than the first `seconds` are read. With `missing` keep a row may have an empty cell for picture, caption or
+    sound, as long as it has one of them. Raises RequestError for paths, columns and rows that are wrong.
     """
     paths = {name: path for name, path in (("train", train), ("val", val), ("test", test)) if path}
     chosen = _chosen(columns)
@@ -113,13 +119,16 @@ def table(
     splits, skipped = {}, {}
     for name, one in tables.items():
         _check_columns(one, chosen)
-        faulty = faulty_rows(one, chosen, seconds)
+        present = _present(one, chosen) if missing == "keep" else None
+        faulty = faulty_rows(one, chosen, seconds, present)
         if faulty and on_error == "raise":
-            raise RequestError(_first(faulty))
+            raise RequestError(_first(faulty, one, chosen, missing))
         rows = np.setdiff1d(np.arange(len(one)), list(faulty))
         if not len(rows):
-            raise RequestError(f"'{paths[name]}' has no row that can be read. {_first(faulty)}")
+            raise RequestError(f"'{paths[name]}' has no row that can be read. {_first(faulty, one, chosen, missing)}")
         splits[name] = TableSamples(one, chosen, rows, seconds)
+        lacking = {kind: there[rows] for kind, there in (present or {}).items()}
+        splits[name].present = {kind: there for kind, there in lacking.items() if not there.all()}
         if faulty:
             skipped[name] = len(faulty)
             print(f"{paths[name]}: {len(faulty)} of {len(one)} rows left out. First: {faulty[min(faulty)]}")
@@ -154,9 +163,18 @@ def _check_columns(one: Table, chosen: Mapping[str, str]) -> None:
             )
 
 
-def _first(faulty: Mapping[int, str]) -> str:
+def _present(one: Table, chosen: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Return for each modality which rows (N,) have it."""
+    cells = {kind: one.columns[chosen[kind]] for kind in MODALITIES if kind in chosen}
+    return {kind: np.array([not is_empty(cells[kind][row]) for row in range(len(one))]) for kind in cells}
+
+
+def _first(faulty: Mapping[int, str], one: Table, chosen: Mapping[str, str], missing: str) -> str:
+    row = min(faulty)
     more = f" {len(faulty) - 1} more rows are wrong." if len(faulty) > 1 else ""
-    return f"{faulty[min(faulty)]}{more} data.on_error=skip leaves such rows out and counts them."
+    empty = any(is_empty(one.columns[chosen[kind]][row]) for kind in MODALITIES if kind in chosen)
+    keep = " data.missing=keep learns from what they have." if empty and missing == "raise" else ""
+    return f"{faulty[row]}{more} data.on_error=skip leaves such rows out and counts them.{keep}"
 
 
 def _number_concepts(splits: Mapping[str, TableSamples]) -> None:
@@ -165,7 +183,9 @@ def _number_concepts(splits: Mapping[str, TableSamples]) -> None:
     if kinds[0] == "concept":
         kinds = ["concept"]
     every = [
-        [_key(samples.cell(row, kind)) for kind in kinds] for samples in splits.values() for row in range(len(samples))
+        [_key(samples.cell(row, kind), kind) for kind in kinds]
+        for samples in splits.values()
+        for row in range(len(samples))
     ]
     numbers = concepts_of(every)
     start = 0
@@ -174,8 +194,13 @@ def _number_concepts(splits: Mapping[str, TableSamples]) -> None:
         start += len(samples)
 
 
-def _key(cell: Any) -> str | None:
-    """Return what makes two cells the same; pictures and sounds kept as bytes are told apart without reading them."""
+def _key(cell: Any, kind: str) -> str | None:
+    """Return what makes two cells the same; pictures and sounds kept as bytes are told apart without reading them.
+
+    What two rows lack makes them not the same.
+    """
+    if kind in MODALITIES and is_empty(cell):
+        return None
     if isinstance(cell, dict):
         cell = cell.get("path")
     return None if cell is None or isinstance(cell, bytes) else str(cell)

@@ -1,5 +1,6 @@
 """A user's own tables as tasks in sequence."""
 
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,7 @@ def table_sequence(
     on_error: Literal["raise", "skip"] = "raise",
     val_fraction: Fraction = 0.1,
     seconds: PositiveFloat = 30.0,
+    missing: Literal["raise", "keep"] = "raise",
 ) -> DataSource:
     """Return a task for each of `tables`, named by its file and read as by `table`.
 
@@ -31,10 +33,11 @@ def table_sequence(
     """
     names = [Path(path).stem for path in tables]
     _check(names, tables, tests, val_fraction)
+    read = partial(table, on_error=on_error, val_fraction=val_fraction, seconds=seconds, missing=missing)
     train, test, known, digests = {}, {}, [], []
     for place, (name, path) in enumerate(zip(names, tables, strict=True)):
         own = tests[place] if tests else None
-        source = table(path, columns, val=own, on_error=on_error, val_fraction=val_fraction, seconds=seconds)
+        source = read(path, columns, val=own)
         train[name], test[name] = source.splits["train"], source.splits["val"]
         known.append(source.classes)
         digests.append(source.fingerprint)

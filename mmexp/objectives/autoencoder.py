@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from mmexp.errors import RequestError, nearest
 from mmexp.objectives.hiding import to_patches
+from mmexp.objectives.presence import no_loss
 from mmexp.types import ModelShape, PositiveInt, Prepared, Terms, Views
 
 
@@ -81,18 +82,18 @@ class Autoencoder(nn.Module):
         )
 
     def forward(self, views: Views) -> Terms:
-        """Return a loss for each target that the batch holds."""
+        """Return a loss for each target that the batch holds, of the rows that have it and the source."""
         encoded = views.encoded()
         if self.source != "fused" and self.source not in encoded:
             return Terms({})
-        pooled = views.source(self.source).pooled
-        there = [name for name in self.decoders if name in encoded]
-        losses = {name: self._loss(name, pooled, views.batch[name], encoded[name].mask) for name in there}
+        told = {name: views.having(self.source, name) for name in self.decoders if name in encoded}
+        losses = {name: no_loss(self, views) if rows is None else self._loss(name, rows) for name, rows in told.items()}
         return Terms({f"autoencoder_{name}": loss for name, loss in losses.items()})
 
-    def _loss(self, modality: str, pooled: Tensor, prepared: Prepared, real: Tensor) -> Tensor:
-        """Return the distance of what is made from `pooled (B, D)` to what went in, over the `real (B, N)` places of it."""
-        made = self.decoders[modality](pooled, real).float()
+    def _loss(self, modality: str, views: Views) -> Tensor:
+        """Return the distance of what is made from the source's vector to what went in, over the real places of it."""
+        prepared, real = views.batch[modality], views.encoded()[modality].mask
+        made = self.decoders[modality](views.source(self.source).pooled, real).float()
         if modality == "text":
             return F.cross_entropy(made, prepared["ids"][real])
         return F.mse_loss(made, self._patches(modality, prepared)[real])

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from mmexp.objectives.presence import mean_of
 from mmexp.types import ModelShape, Prepared, Terms, Views
 
 
@@ -30,10 +31,12 @@ class BagOfWords(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(shape.dims[name], self.vocab_size) for name in others})
 
     def forward(self, views: Views) -> Terms:
-        """Return the loss, a mean over the modalities."""
-        shares, encoded = word_shares(views.batch["text"], self.vocab_size), views.encoded()
-        losses = [
-            -(shares * self.heads[name](encoded[name].pooled).float().log_softmax(-1)).sum(-1).mean()
-            for name in self.heads
-        ]
-        return Terms({"bag_of_words": torch.stack(losses).mean()})
+        """Return the loss, a mean over the modalities; rows count that have text and the modality."""
+        told = [(name, views.having("text", name)) for name in self.heads]
+        losses = [self._loss(name, rows) for name, rows in told if rows is not None]
+        return Terms({"bag_of_words": mean_of(self, views, losses)})
+
+    def _loss(self, name: str, views: Views) -> Tensor:
+        shares = word_shares(views.batch["text"], self.vocab_size)
+        said = self.heads[name](views.encoded()[name].pooled).float().log_softmax(-1)
+        return -(shares * said).sum(-1).mean()

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from mmexp.errors import RequestError
 from mmexp.objectives.decoder import Decoder, State
 from mmexp.objectives.generation import Decoding
+from mmexp.objectives.presence import no_terms
 from mmexp.objectives.shown import belongs, shown
 from mmexp.types import Marks, ModelShape, Prepared, Terms, Views
 
@@ -44,6 +45,15 @@ class Source(nn.Module):
             )
         self.reads = reads
         self.project = nn.Sequential(nn.Linear(shape.source_dim(source), dim), nn.LayerNorm(dim))
+
+    def there(self, views: Views, *more: str) -> Tensor | None:
+        """Return which rows (B,) have anything to tell, and all `more` modalities; None where each row has."""
+        encoded = views.encoded()
+        known = [e.present for e in (encoded[name] for name in more) if e.present is not None]
+        told = [encoded[name] for name in self.modalities]
+        if all(e.present is not None for e in told):
+            known.append(torch.stack([e.there() for e in told]).any(0))
+        return torch.stack(known).all(0) if known else None
 
     def forward(self, views: Views) -> tuple[Tensor, Tensor]:
         """Return `tokens (B, M, dim)` and `mask (B, M)`."""
@@ -95,29 +105,57 @@ class Captioner(nn.Module):
         raise NotImplementedError
 
     def forward(self, views: Views) -> Terms:
-        """Return the cross-entropy of the words to predict, a mean over those of all processes."""
+        """Return the cross-entropy of the words to predict, a mean over those of all processes.
+
+        Rows count that have the source and, unless a teacher writes, a text.
+        """
+        known = self.source.there(views, *([] if self.teachers_words else ["text"]))
+        if known is not None:
+            if not known.any():
+                views.gather(torch.zeros(1, device=known.device))
+                return no_terms(self, views, [self.name])
+            views = views.only(known.nonzero().squeeze(1))
         ids, real = sentences(views.teacher("captions") if self.teachers_words else views.batch["text"], self.marks)
         given = self.given(real, views)
         predicted = real & (torch.arange(ids.shape[1], device=ids.device) >= given[:, None])
         losses = self._losses(views, ids, given, predicted[:, 1:], self.label_smoothing)
         # What a teacher wrote is of what the source shows, whatever text the batch has.
         told = [*self.source.modalities, *([] if self.teachers_words else ["text"])]
-        share = belongs([shown(views.batch, name) for name in told])
+        there = [] if known is None else [views.encoded()[name].there() for name in told]
+        share = belongs([shown(views.batch, name) for name in told], there)
         weight = (predicted[:, 1:] * share[:, None])[predicted[:, 1:]]
         total = views.gather(weight.sum()[None]).mean()
         return Terms({self.name: (losses * weight).sum() / total.where(total > 0, 1)})
 
     def likelihood(self, views: Views) -> tuple[Tensor, Tensor]:
-        """Return the negative log-likelihood (B,) of each row's whole text, end mark and all, and its number of tokens (B,)."""
+        """Return the negative log-likelihood (B,) of each row's whole text, end mark and all, and its number of tokens (B,).
+
+        Both are 0 for rows that lack the source or the text.
+        """
+        known = self.source.there(views, "text")
+        if known is not None:
+            rows = known.nonzero().squeeze(1)
+            nll = torch.zeros(len(known), device=known.device)
+            if not len(rows):
+                return nll, rows.new_zeros(len(known))
+            own, tokens = self._likelihood(views.only(rows))
+            return nll.index_copy(0, rows, own), tokens.new_zeros(len(known)).index_copy(0, rows, tokens)
+        return self._likelihood(views)
+
+    def _likelihood(self, views: Views) -> tuple[Tensor, Tensor]:
         ids, real = sentences(views.batch["text"], self.marks)
         losses = self._losses(views, ids, torch.ones_like(ids[:, 0]), real[:, 1:])
         every = torch.zeros(real[:, 1:].shape, device=ids.device).masked_scatter(real[:, 1:], losses)
         return every.sum(1), real[:, 1:].sum(1)
 
     def generate(self, views: Views, rows: Tensor) -> Tensor:
-        """Return ids (R, `decoding.longest`) of what is written for each of `rows (R,)`, up to the end mark where it came."""
+        """Return ids (R, `decoding.longest`) of what is written for each of `rows (R,)`, up to the end mark where it came.
+
+        The rows are among those that have the source.
+        """
         begin = torch.full_like(rows, self.marks.begin)
-        return self.decoding(self.decoder.step, self.state(views)[rows], begin, self.marks, views.generator("writing"))
+        state = self.state(views)[rows] if self.source.there(views) is None else self.state(views.only(rows))
+        return self.decoding(self.decoder.step, state, begin, self.marks, views.generator("writing"))
 
     def _losses(self, views: Views, ids: Tensor, given: Tensor, predicted: Tensor, smoothing: float = 0.0) -> Tensor:
         """Return the cross-entropy (T,) of each token that is `predicted (B, N - 1)`; the first is never."""

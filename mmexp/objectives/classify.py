@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmexp.errors import RequestError, nearest
+from mmexp.objectives.presence import no_terms
 from mmexp.objectives.shown import shown_at_once
 from mmexp.types import Encoded, Fraction, ModelShape, Shown, Supervision, Terms, Views
 
@@ -15,7 +16,8 @@ from mmexp.types import Encoded, Fraction, ModelShape, Shown, Supervision, Terms
 class Classify(nn.Module):
     """Cross-entropy on `label`; rows without a label (-1) do not count. `source` is `fused` or the name of a modality.
 
-    Where a picture is mixed, each of its labels counts by its share; the fused output answers for all modalities alike.
+    Rows that lack that modality do not count. Where a picture is mixed, each of its labels counts by its share; the fused
+    output answers for all modalities that a row has alike.
     `class_weights` is a mapping from class name to weight (1 for a class that it does not name), or `balanced`. Raises
     RequestError for a class that is not there.
     """
@@ -47,6 +49,10 @@ class Classify(nn.Module):
 
     def forward(self, views: Views) -> Terms:
         """Return the cross-entropy, each row by the weight of its class, and the accuracy."""
+        rows = views.having(self.source)
+        if rows is None:
+            return no_terms(self, views, ["classify"], ["accuracy"])
+        views = rows
         logits, label = self.classify(views.source(self.source)).float(), views.batch["label"]
         sources = views.encoded() if self.source == "fused" else (self.source,)
         loss = self.loss(logits, shown_at_once(views.batch, sources))

@@ -70,5 +70,5 @@ class Contrastive(nn.Module):
         """Return the loss over the pairs of modalities, and the temperature."""
         scale = self.log_scale.exp().clamp(max=self.max_scale)
         of_pair = partial(info_nce, scale=scale, label_smoothing=self.label_smoothing)
-        loss = align(views, self.embed(views.encoded()), self.pairs, of_pair, shares=True)
+        loss = align(self, views, self.embed(views.encoded()), self.pairs, of_pair, shares=True)
         return Terms({"contrastive": loss}, {"temperature": 1 / scale.detach()})

@@ -21,6 +21,7 @@ from mmexp.objectives.hiding import (
     patch_size,
     word_losses,
 )
+from mmexp.objectives.presence import no_terms
 from mmexp.types import Fraction, ModelShape, PositiveFloat, Terms, Views
 
 
@@ -59,7 +60,11 @@ class CrossMasked(nn.Module):
         self.patch_head = nn.Linear(shape.fused_dim, patch_size(shape))
 
     def forward(self, views: Views) -> Terms:
-        """Return the loss on hidden words and that on hidden patches."""
+        """Return the loss on hidden words and that on hidden patches, of the rows that have both modalities."""
+        rows = views.having("image", "text")
+        if rows is None:
+            return no_terms(self, views, ["cross_masked_words", "cross_masked_patches"])
+        views = rows
         text, pixels, generator = (
             views.batch["text"],
             float_pixels(views.batch["image"]),

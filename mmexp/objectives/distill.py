@@ -2,12 +2,12 @@
 
 from itertools import permutations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmexp.objectives.contrastive import info_nce
 from mmexp.objectives.heads import Heads
+from mmexp.objectives.presence import Both, Presence
 from mmexp.objectives.shown import pairwise, shown
 from mmexp.objectives.similarity import similarity
 from mmexp.types import Encoded, ModelShape, NonNegativeFloat, PositiveFloat, Terms, Views
@@ -16,7 +16,8 @@ from mmexp.types import Encoded, ModelShape, NonNegativeFloat, PositiveFloat, Te
 class Distill(nn.Module):
     """`embedding` weighs the distance to the teacher's vectors (FD), `logits` the divergence of the similarities (CRD).
 
-    `interactive` (ICL) weighs InfoNCE of the student's vectors against the teacher's of the other modality.
+    `interactive` (ICL) weighs InfoNCE of the student's vectors against the teacher's of the other modality, right where they
+    show one concept.
     """
 
     needs = ("pooled", "teacher.vectors")
@@ -41,25 +42,35 @@ class Distill(nn.Module):
         return self.heads(encoded)
 
     def forward(self, views: Views) -> Terms:
-        """Return the distance to the teacher, each part by its name."""
+        """Return the distance to the teacher, each part by its name, over the rows that have the modality or the pair."""
         student, teacher = self.embed(views.encoded()), views.teacher("vectors")
         teachers = {name: views.gather(teacher[name]) for name in student}
+        presence, pairs = Presence(views, views.encoded()), list(permutations(sorted(student), 2))
         losses = {}
+
+        def apart(name: str, rows: Both) -> Tensor:
+            return 1 - (student[name][rows.own] * teacher[name][rows.own]).sum(-1).mean()
+
         if self.embedding:
-            apart = [1 - (student[name] * teacher[name]).sum(-1).mean() for name in student]
-            losses["distill_embedding"] = self.embedding * torch.stack(apart).mean()
+            each = [(name,) for name in student]
+            losses["distill_embedding"] = self.embedding * presence.mean(self, views, each, apart, student)
         if self.logits:
             students = {name: views.gather(vectors) for name, vectors in student.items()}
-            apart = [
-                self._divergence(student[a], teacher[a], students[b], teachers[b])
-                for a, b in permutations(sorted(student), 2)
-            ]
-            losses["distill_logits"] = self.logits * torch.stack(apart).mean()
+
+            def diverging(a: str, b: str, rows: Both) -> Tensor:
+                keys = students[b][rows.every], teachers[b][rows.every]
+                return self._divergence(student[a][rows.own], teacher[a][rows.own], *keys)
+
+            losses["distill_logits"] = self.logits * presence.mean(self, views, pairs, diverging, students)
         if self.interactive:
-            apart = [
-                self._interactive(views, a, b, student[a], teachers[b]) for a, b in permutations(sorted(student), 2)
-            ]
-            losses["distill_interactive"] = self.interactive * torch.stack(apart).mean()
+            content = {name: shown(views.batch, name) for name in student}
+            right = {(a, b): pairwise(views, content[a], content[b]) for a, b in pairs}
+
+            def interacting(a: str, b: str, rows: Both) -> Tensor:
+                positive = right[a, b][rows.own][:, rows.every]
+                return info_nce(student[a][rows.own], teachers[b][rows.every], 1 / self.temperature, positive)
+
+            losses["distill_interactive"] = self.interactive * presence.mean(self, views, pairs, interacting, student)
         return Terms(losses)
 
     def _divergence(self, student: Tensor, teacher: Tensor, students: Tensor, teachers: Tensor) -> Tensor:
@@ -67,8 +78,3 @@ class Distill(nn.Module):
         own = F.log_softmax(similarity(student, students) / self.temperature, -1)
         target = F.log_softmax(similarity(teacher, teachers) / self.temperature, -1)
         return F.kl_div(own, target, log_target=True, reduction="batchmean")
-
-    def _interactive(self, views: Views, a: str, b: str, student: Tensor, teachers: Tensor) -> Tensor:
-        """Return InfoNCE of the student's `a` (B, D) among the teacher's `b` (K, D), right where they show one concept."""
-        positive = pairwise(views, shown(views.batch, a), shown(views.batch, b))
-        return info_nce(student, teachers, 1 / self.temperature, positive)

@@ -1,10 +1,10 @@
 """Distillation of attention: where the energy of an encoder's tokens lies (Zagoruyko and Komodakis, arXiv:1612.03928)."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmexp.errors import RequestError
+from mmexp.objectives.presence import Both, Presence
 from mmexp.objectives.similarity import unit
 from mmexp.types import ModelShape, Terms, Views
 
@@ -27,14 +27,16 @@ class DistillAttention(nn.Module):
             raise RequestError("no modality has tokens on a grid in both student and teacher. Choose distill_features.")
 
     def forward(self, views: Views) -> Terms:
-        """Return the squared distance of the maps, a mean over rows and modalities."""
+        """Return the squared distance of the maps, a mean over rows that have a modality, and over modalities."""
         encoded, teacher = views.encoded(), views.teacher("attention")
-        apart = [
-            self.apart(encoded[name].tokens.float().square().mean(-1), teacher[name].float(), name)
-            for name in self.own
-            if name in teacher and name in encoded
-        ]
-        return Terms({"distill_attention": torch.stack(apart).mean()})
+        tokens = {name: encoded[name].tokens for name in self.own if name in teacher and name in encoded}
+
+        def apart(name: str, rows: Both) -> Tensor:
+            energy = tokens[name][rows.own].float().square().mean(-1)
+            return self.apart(energy, teacher[name][rows.own].float(), name)
+
+        presence, each = Presence(views, encoded), [(name,) for name in tokens]
+        return Terms({"distill_attention": presence.mean(self, views, each, apart, tokens)})
 
     def apart(self, energy: Tensor, teacher: Tensor, name: str) -> Tensor:
         """Return the mean over rows of |own / |own| - teacher / |teacher||², of `energy (B, N)` and the teacher's `(B, M)`."""

@@ -4,6 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmexp.objectives.classify import Classify
+from mmexp.objectives.presence import no_terms
 from mmexp.objectives.shown import shown_at_once
 from mmexp.types import Fraction, ModelShape, PositiveFloat, Terms, Views
 
@@ -11,7 +12,8 @@ from mmexp.types import Fraction, ModelShape, PositiveFloat, Terms, Views
 class DistillClasses(Classify):
     """`hard` * cross-entropy on the label + (1 - `hard`) * T² * KL(teacher || student), both softened by `temperature` T.
 
-    The labels count as in `Classify`; the teacher tells of every row, with or without one.
+    The labels count as in `Classify`; the teacher tells of every row, with or without one, that
+    has what it looks at.
     """
 
     needs = ("{source}", "labels", "teacher.logits")  # type: ignore[assignment]
@@ -30,6 +32,11 @@ class DistillClasses(Classify):
 
     def forward(self, views: Views) -> Terms:
         """Return both parts by name, those that count, and the share of rows whose class is the teacher's."""
+        rows = _told(views, self.source)
+        if rows is None:
+            names = {"distill_classes": self.hard < 1, "distill_classes_hard": self.hard > 0}
+            return no_terms(self, views, [name for name, counts in names.items() if counts], ["teacher_agreement"])
+        views = rows
         logits = self.classify(views.source(self.source)).float()
         teacher = views.teacher("logits")["logits"].float()
         losses = {}
@@ -45,3 +52,12 @@ class DistillClasses(Classify):
         """Return T² * KL(teacher || student) of `logits (B, C)`: so its gradients do not shrink as T grows."""
         own, target = (F.log_softmax(each / self.temperature, -1) for each in (logits, teacher))
         return self.temperature**2 * F.kl_div(own, target, log_target=True, reduction="batchmean")
+
+
+def _told(views: Views, source: str) -> Views | None:
+    """Return the rows that have the source, and of which the teacher knew something; None where there are none."""
+    rows = views.having(source)
+    if rows is None or "present" not in rows.batch:
+        return rows
+    known = (~rows.teacher("logits")["logits"].isnan().any(1)).nonzero().squeeze(1)
+    return rows.only(known) if len(known) else None

@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmexp.objectives.presence import Both, Presence
 from mmexp.types import ModelShape, PositiveInt, Terms, Views
 
 
@@ -34,12 +34,15 @@ class DistillFeatures(nn.Module):
         self.distance = {"cosine": cosine_distance, "squared": squared_distance}[distance]
 
     def forward(self, views: Views) -> Terms:
-        """Return the distance, a mean over the modalities."""
+        """Return the distance over the rows that have a modality, a mean over the modalities."""
         encoded, teacher = views.encoded(), views.teacher("pooled")
-        apart = [
-            self.distance(self.projectors[name](e.pooled).float(), teacher[name].float()) for name, e in encoded.items()
-        ]
-        return Terms({"distill_features": torch.stack(apart).mean()})
+        pooled = {name: e.pooled for name, e in encoded.items()}
+
+        def apart(name: str, rows: Both) -> Tensor:
+            return self.distance(self.projectors[name](pooled[name][rows.own]).float(), teacher[name][rows.own].float())
+
+        each = [(name,) for name in encoded]
+        return Terms({"distill_features": Presence(views, encoded).mean(self, views, each, apart, pooled)})
 
 
 def projector(dim: int, hidden: int | None, width: int) -> nn.Module:

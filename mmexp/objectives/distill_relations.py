@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmexp.objectives.presence import Presence, mean_of
 from mmexp.objectives.similarity import similarity
 from mmexp.types import ModelShape, NonNegativeFloat, Terms, Views
 
@@ -35,14 +36,16 @@ class DistillRelations(nn.Module):
         self.parts = {name: part for name, part in given.items() if part[0]}
 
     def forward(self, views: Views) -> Terms:
-        """Return each relation that counts by its name."""
-        teacher = views.teacher("pooled")
-        pairs = [
-            (views.gather(e.pooled).float(), views.gather(teacher[name]).float()) for name, e in views.encoded().items()
-        ]
+        """Return each relation that counts by its name; a modality that fewer than two rows have is left out."""
+        teacher, presence = views.teacher("pooled"), Presence(views, views.encoded())
+        pairs = []
+        for name, e in views.encoded().items():
+            rows = presence.both(name).every
+            if isinstance(rows, slice) or len(rows) > 1:
+                pairs.append((views.gather(e.pooled)[rows].float(), views.gather(teacher[name])[rows].float()))
         losses = {}
         for name, (weight, apart) in self.parts.items():
-            losses[f"distill_{name}"] = weight * torch.stack([apart(own, theirs) for own, theirs in pairs]).mean()
+            losses[f"distill_{name}"] = weight * mean_of(self, views, [apart(own, theirs) for own, theirs in pairs])
         return Terms(losses)
 
 

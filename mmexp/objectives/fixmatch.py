@@ -5,6 +5,7 @@ from typing import Literal
 from torch.nn import functional as F
 
 from mmexp.objectives.classify import Classify
+from mmexp.objectives.presence import no_terms
 from mmexp.types import Encoded, Fraction, ModelShape, NonNegativeFloat, Terms, Views
 
 
@@ -33,6 +34,10 @@ class FixMatch(Classify):
 
     def forward(self, views: Views) -> Terms:
         """Return the loss of the labelled rows and that of the sure ones among all unlabelled (the paper's eq. 4)."""
+        rows = views.having(self.source)
+        if rows is None:
+            return no_terms(self, views, ["classify", "pseudo_labels"], ["accuracy", "sure"])
+        views = rows
         losses, metrics = super().forward(views)
         without = views.batch["label"] < 0
         logits = self.classify(views.source(self.source)).float()

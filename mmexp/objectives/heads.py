@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmexp.errors import RequestError, nearest
+from mmexp.objectives.presence import Presence, term
 from mmexp.objectives.shown import pairwise, shown
 from mmexp.objectives.similarity import unit
 from mmexp.types import Encoded, Views
@@ -60,6 +61,7 @@ def over_pairs(weights: PairWeights, present: Iterable[str], loss: Callable[[str
 
 
 def align(
+    objective: nn.Module,
     views: Views,
     own: dict[str, Tensor],
     weights: PairWeights,
@@ -71,14 +73,18 @@ def align(
 
     Keys are the rows of all processes, positive where they show the query's concept: with `shares` by how far they do,
     else wherever they show anything of it. Each pair counts as the mean of its two directions; `both_ways` false spares
-    the second one where the loss is the same from either side.
+    the second one where the loss is the same from either side. Rows that lack one of a pair are neither queries nor keys of it.
     """
     content = {name: shown(views.batch, name) for name in own}
     every = {name: views.gather(vectors) for name, vectors in own.items()}
+    presence = Presence(views, views.encoded())
 
     def one_way(a: str, b: str) -> Tensor:
-        positive = pairwise(views, content[a], content[b])
-        return loss(own[a], every[b], positive=positive if shares else positive > 0)
+        rows, positive = presence.both(a, b), pairwise(views, content[a], content[b])
+        positive = (positive if shares else positive > 0)[rows.own][:, rows.every]
+        return term(
+            objective, views, rows, lambda: loss(own[a][rows.own], every[b][rows.every], positive=positive), every[b]
+        )
 
     def of_pair(a: str, b: str) -> Tensor:
         return (one_way(a, b) + one_way(b, a)) / 2 if both_ways else one_way(a, b)

@@ -7,6 +7,7 @@ from torch import nn
 from mmexp.curriculum import Curriculum
 from mmexp.objectives.hiding import draw_cells, float_pixels, mean, patch_losses, patch_size
 from mmexp.objectives.patch_decoder import PatchDecoder
+from mmexp.objectives.presence import no_terms
 from mmexp.objectives.running_loss import RunningLoss
 from mmexp.types import Fraction, ModelShape, PositiveInt, Terms, Views
 
@@ -39,7 +40,12 @@ class Mae(nn.Module):
 
     def forward(self, views: Views) -> Terms:
         """Return the loss on the hidden patches, and the ratio where it follows the losses."""
-        image, running = views.batch["image"], self.running
+        running, rows = self.running, views.having("image")
+        if rows is None:
+            if running:
+                running.skip(views.gather)
+            return no_terms(self, views, ["mae"], ["mae_ratio"] if running else [])
+        views, image = rows, rows.batch["image"]
         ratio = running.ratio(self.ratio, views) if running else views.current(self.ratio)
         weight = running.weights() if running else None
         pixels, most = float_pixels(image), 1 - 1 / self.cells

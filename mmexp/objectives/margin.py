@@ -47,4 +47,4 @@ class Margin(nn.Module):
 
     def forward(self, views: Views) -> Terms:
         """Return the loss over the pairs of modalities."""
-        return Terms({"margin": align(views, self.embed(views.encoded()), self.pairs, self.loss)})
+        return Terms({"margin": align(self, views, self.embed(views.encoded()), self.pairs, self.loss)})

@@ -15,12 +15,14 @@ from mmexp.objectives.hiding import (
     patch_size,
     word_losses,
 )
+from mmexp.objectives.presence import no_terms
 from mmexp.objectives.running_loss import RunningLoss
 from mmexp.types import Fraction, ModelShape, Terms, Views
 
 
 class Masked(nn.Module):
-    """Hide `words` of the text and `patches` of the picture; a ratio of 0 leaves that modality out.
+    """Hide `words` of the text and `patches` of the picture; a ratio of 0 leaves that modality out. Rows that lack
+    it do not count.
 
     `adaptive` hides in proportion to the running loss of each word of the vocabulary and each place of the picture, and
     lets the fall of the loss lead a ratio that is a curriculum, instead of the run's progress.
@@ -64,6 +66,10 @@ class Masked(nn.Module):
         return terms
 
     def _words(self, views: Views) -> Terms:
+        rows = views.having("text")
+        if rows is None:
+            return _nothing(self, views, "masked_words", self.word_running)
+        views = rows
         text, running = views.batch["text"], self.word_running
         ratio = running.ratio(self.words, views) if running else views.current(self.words)
         weight = running.weights(text["ids"]) if running else None
@@ -75,6 +81,10 @@ class Masked(nn.Module):
 
     def _patches(self, views: Views) -> Terms:
         assert self.shape.grid
+        rows = views.having("image")
+        if rows is None:
+            return _nothing(self, views, "masked_patches", self.patch_running)
+        views = rows
         pixels, grid, running = float_pixels(views.batch["image"]), self.shape.grid, self.patch_running
         ratio = running.ratio(self.patches, views) if running else views.current(self.patches)
         weight = running.weights() if running else None
@@ -86,3 +96,10 @@ class Masked(nn.Module):
         return Terms(
             {"masked_patches": mean(each)}, {"masked_patches_ratio": each.new_tensor(ratio)} if running else {}
         )
+
+
+def _nothing(objective: nn.Module, views: Views, name: str, running: RunningLoss | None) -> Terms:
+    """Return the terms of a step in which no row has what `name` hides."""
+    if running:
+        running.skip(views.gather)
+    return no_terms(objective, views, [name], [f"{name}_ratio"] if running else [])

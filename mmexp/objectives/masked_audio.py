@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from mmexp.curriculum import Curriculum
 from mmexp.errors import RequestError
 from mmexp.objectives.hiding import to_patches
+from mmexp.objectives.presence import no_terms
 from mmexp.types import Fraction, ModelShape, Terms, Views
 
 
@@ -67,6 +68,10 @@ class MaskedAudio(nn.Module):
         """Return the squared distance to the hidden patches, each by its own mean and deviation."""
         if "audio" not in views.batch:
             return Terms({})
+        rows = views.having("audio")
+        if rows is None:
+            return no_terms(self, views, ["masked_audio"])
+        views = rows
         audio = views.batch["audio"]
         spectrogram, ratio = audio["spectrogram"], views.current(self.ratio)
         cells = hidden_cells(len(spectrogram), self.grid, ratio, self.strategy, views.generator("masked_audio"))

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmexp.objectives.presence import no_terms
 from mmexp.types import Encoded, ModelShape, Terms, Views
 
 
@@ -25,7 +26,11 @@ class Multilabel(nn.Module):
         return self.head(encoded.pooled)
 
     def forward(self, views: Views) -> Terms:
-        """Return the mean over all known targets."""
+        """Return the mean over all known targets of the rows that have the source."""
+        rows = views.having(self.source)
+        if rows is None:
+            return no_terms(self, views, ["multilabel"])
+        views = rows
         logits, targets = self.mark(views.source(self.source)).float(), views.batch["targets"]
         known = ~targets.isnan()
         # Zeros where nothing is known, and no loss there: NaN would reach the gradient even when it is masked afterwards.

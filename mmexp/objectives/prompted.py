@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from mmexp.errors import RequestError
 from mmexp.objectives.classify import label_loss
 from mmexp.objectives.heads import one_space
+from mmexp.objectives.presence import no_terms
 from mmexp.objectives.prompts import Prompts
 from mmexp.objectives.shown import shown
 from mmexp.objectives.similarity import similarity
@@ -99,7 +100,11 @@ class Prompted(nn.Module):
         return self.space.logits(self.space.vectors(self.source, views.source(self.source)), classes)
 
     def forward(self, views: Views) -> Terms:
-        """Return the cross-entropy over the rows with a label, and the accuracy."""
+        """Return the cross-entropy over the rows with a label and the source, and the accuracy."""
+        rows = views.having(self.source)
+        if rows is None:
+            return no_terms(self, views, ["prompted"], ["accuracy"])
+        views = rows
         logits, label = self.classify(views), views.batch["label"]
         right = ((logits.argmax(-1) == label) & (label >= 0)).sum()
         loss = label_loss(logits, shown(views.batch, self.source))

@@ -6,13 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmexp.objectives.presence import no_terms
 from mmexp.types import Encoded, ModelShape, Terms, Views
 
 LOSSES = {"squared": F.mse_loss, "smooth_l1": F.smooth_l1_loss, "absolute": F.l1_loss}
 
 
 class Regress(nn.Module):
-    """The distance to `number (B,)`, measured in deviations of the train split; rows without a number (NaN) do not count.
+    """The distance to `number (B,)`, measured in deviations of the train split; rows without a number (NaN), or without
+    the source, do not count.
 
     `loss` is the squared error, the absolute one, or the smooth L1 (arXiv:1504.08083), which is squared below one deviation.
     """
@@ -41,6 +43,10 @@ class Regress(nn.Module):
 
     def forward(self, views: Views) -> Terms:
         """Return the loss in deviations, and the mean absolute error in the units of the data."""
+        rows = views.having(self.source)
+        if rows is None:
+            return no_terms(self, views, ["regress"], ["mean_absolute_error"])
+        views = rows
         number = views.batch["number"]
         known = ~number.isnan()
         target = (number[known] - self.mean) / self.deviation

@@ -49,6 +49,11 @@ class RunningLoss(nn.Module):
         mean = self.whole[0] / self.whole[1].clamp_min(1e-9)
         return current(value, float(1 - mean / self.start) if self.start > 0 else 0.0)
 
+    def skip(self, gather: Callable[[Tensor], Tensor]) -> None:
+        """Take in what other processes found in a step in which this one had nothing to hide."""
+        nothing = self.places.new_zeros(0)
+        self.learn(nothing.long(), nothing, gather)
+
     @torch.no_grad()
     def learn(self, places: Tensor, losses: Tensor, gather: Callable[[Tensor], Tensor]) -> None:
         """Take in the `losses (H,)` found at `places (H,)` in this step by this process and, through `gather`, all others."""

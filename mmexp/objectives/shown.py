@@ -16,10 +16,15 @@ def shown(batch: Batch, modality: str) -> Shown:
 
 
 def shown_at_once(batch: Batch, modalities: Collection[str]) -> Shown:
-    """Return what each row shows in all modalities together, each counting the same."""
-    parts = [shown(batch, modality) for modality in modalities]
+    """Return what each row shows in all modalities together, each that it has counting the same."""
+    parts, present = [shown(batch, modality) for modality in modalities], batch.get("present", {})
     whole = {name: torch.cat([part[name] for part in parts], 1) for name in ("concept", "label", "share")}
-    return {**whole, "share": whole["share"] / len(parts)}
+    if not any(modality in present for modality in modalities):
+        return {**whole, "share": whole["share"] / len(parts)}
+    everywhere = torch.ones_like(batch["index"], dtype=torch.bool)
+    there = [present.get(modality, everywhere)[:, None] for modality in modalities]
+    counted = torch.cat([own.expand_as(part["share"]) for own, part in zip(there, parts, strict=True)], 1)
+    return {**whole, "share": whole["share"] * counted / torch.cat(there, 1).sum(1, keepdim=True).clamp_min(1)}
 
 
 def agreement(one: Shown, other: Shown) -> Tensor:
@@ -34,7 +39,13 @@ def pairwise(views: Views, query: Shown, key: Shown) -> Tensor:
     return agreement({name: tensor[:, None] for name, tensor in query.items()}, keys)
 
 
-def belongs(parts: Sequence[Shown]) -> Tensor:
-    """Return how far the modalities of each row (B,) belong together: the product of their agreements."""
+def belongs(parts: Sequence[Shown], there: Sequence[Tensor] = ()) -> Tensor:
+    """Return how far the modalities of each row (B,) belong together: the product of their agreements.
+
+    Where some rows lack a modality, `there` says of each part which rows (B,) have it: what is not there agrees with all.
+    """
     whole = torch.ones_like(parts[0]["share"][:, 0])
-    return torch.stack([whole, *(agreement(one, other) for one, other in combinations(parts, 2))]).prod(0)
+    agreements = [agreement(one, other) for one, other in combinations(parts, 2)]
+    for place, (one, other) in enumerate(combinations(there, 2)):
+        agreements[place] = agreements[place].where(one & other, 1)
+    return torch.stack([whole, *agreements]).prod(0)

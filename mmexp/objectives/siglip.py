@@ -54,5 +54,5 @@ class SigLip(nn.Module):
         """Return the loss over the pairs of modalities, and what temperature and bias have become."""
         scale = self.log_scale.exp()
         loss = partial(sigmoid_loss, scale=scale, bias=self.bias)
-        losses = {"siglip": align(views, self.embed(views.encoded()), self.pairs, loss, both_ways=False)}
+        losses = {"siglip": align(self, views, self.embed(views.encoded()), self.pairs, loss, both_ways=False)}
         return Terms(losses, {"siglip_temperature": 1 / scale.detach(), "siglip_bias": self.bias.detach()})

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmexp.objectives.contrastive import info_nce
 from mmexp.objectives.heads import one_space, over_pairs, pair_weights
+from mmexp.objectives.presence import Both, Presence, term
 from mmexp.types import Encoded, ModelShape, NonNegativeFloat, PositiveFloat, PositiveInt, Terms, Views
 
 
@@ -26,7 +27,8 @@ class SupCon(nn.Module):
     """Rows of the `same` label or concept are positives, within and across the two modalities of a pair.
 
     The modalities take the place of the paper's two views of a row: each vector of either is an anchor among all others
-    of both. Rows without a label (-1) take no part where `same` is label. The temperature stays as the paper has it.
+    of both. Rows without a label (-1) take no part where `same` is label, nor do those that lack one of the pair. The
+    temperature stays as the paper has it.
     """
 
     needs = ("pooled", "pairs", "{same}s")
@@ -54,14 +56,24 @@ class SupCon(nn.Module):
         own = self.embed(views.encoded())
         every = {name: views.gather(vectors) for name, vectors in own.items()}
         key, index = views.batch[self.same], views.batch["index"]
-        keys = views.gather(key)
-        known = keys >= 0
-        positive, among = relations(key, keys, index, views.gather(index))
+        keys, indices, presence = views.gather(key), views.gather(index), Presence(views, views.encoded())
+
+        def mean(a: str, b: str, rows: Both) -> Tensor:
+            positive, among = relations(key[rows.own], keys[rows.every], index[rows.own], indices[rows.every])
+            queries, candidates = (
+                torch.cat([part[a], part[b]]) for part in (_rows(own, rows.own), _rows(every, rows.every))
+            )
+            # Over the anchors that have a label, counted over all processes: each of them may hold another number.
+            known = keys[rows.every] >= 0
+            share = known.float().mean().clamp_min(1 / len(known))
+            return info_nce(queries, candidates, 1 / self.temperature, positive, among) / share
 
         def loss(a: str, b: str) -> Tensor:
-            queries, candidates = torch.cat([own[a], own[b]]), torch.cat([every[a], every[b]])
-            return info_nce(queries, candidates, 1 / self.temperature, positive, among)
+            rows = presence.both(a, b)
+            return term(self, views, rows, lambda: mean(a, b, rows), every[a], every[b])
 
-        # The mean over the anchors that have a label, counted over all processes: each of them may hold another number.
-        share = known.float().mean().clamp_min(1 / len(known))
-        return Terms({"supcon": over_pairs(self.pairs, own, loss) / share})
+        return Terms({"supcon": over_pairs(self.pairs, own, loss)})
+
+
+def _rows(vectors: dict[str, Tensor], rows: Tensor | slice) -> dict[str, Tensor]:
+    return {name: part[rows] for name, part in vectors.items()}

@@ -59,4 +59,4 @@ class Triplet(nn.Module):
 
     def forward(self, views: Views) -> Terms:
         """Return the loss over the pairs of modalities."""
-        return Terms({"triplet": align(views, self.embed(views.encoded()), self.pairs, self.loss)})
+        return Terms({"triplet": align(self, views, self.embed(views.encoded()), self.pairs, self.loss)})

@@ -1,5 +1,7 @@
 """Pictures for the report: what was retrieved, what was taken for what, what was written, how samples were augmented."""
 
+from typing import Any
+
 import torch
 from PIL import Image
 from torch import Tensor
@@ -26,7 +28,7 @@ def make_gallery(task: Task, source: DataSource, train: PreparedSamples) -> Gall
     confusion, answers, captions = None, [], []
     for split, gathered in task.gathered.items():
         whole = gathered.stacked()
-        if split.startswith("test") and {"vector/image", "vector/text"} <= set(whole):
+        if split.startswith("test") and {"vector/image", "vector/text"} <= set(whole) and len(_paired(whole)):
             for query, key in (("text", "image"), ("image", "text")):
                 retrieval[f"{query} to {key}, {split}"] = _queries(source.splits[split], whole, query, key)
         if split == "test" and "logits" in whole:
@@ -57,12 +59,13 @@ def _read(train: PreparedSamples, rows: list[int], epoch: int) -> list[Version]:
 
 def _queries(samples: Samples, whole: dict[str, Tensor], query: str, key: str) -> list[Query]:
     """Return queries spread evenly over the set, each with its best candidates, equal texts shown once."""
-    rows = _spread(torch.arange(len(whole["concept"])), QUERIES)
+    paired = _paired(whole)
+    rows = _spread(paired, QUERIES)
     score = whole[f"vector/{query}"][rows].float() @ whole[f"vector/{key}"].float().T
     found = []
     for row, scores in zip(rows, score, strict=True):
         best: dict[str, Retrieved] = {}
-        for other in scores.argsort(descending=True).tolist():
+        for other in paired[scores[paired].argsort(descending=True)].tolist():
             text = str(samples.read(other, "text"))
             picture = samples.read(other, "image") if key == "image" else None
             right = bool(whole["concept"][other] == whole["concept"][row])
@@ -76,6 +79,20 @@ def _queries(samples: Samples, whole: dict[str, Tensor], query: str, key: str) -
     return found
 
 
+def _paired(whole: dict[str, Tensor]) -> Tensor:
+    """Return the rows that have both a picture and a text."""
+    everywhere = torch.ones_like(whole["concept"], dtype=torch.bool)
+    there = [whole.get(f"present/{name}", everywhere) for name in ("image", "text")]
+    return (there[0] & there[1]).nonzero().flatten()
+
+
+def _value(source: DataSource, samples: Samples, row: int, modality: str) -> Any:
+    """Return a row's picture or text, None where the data or the row has none."""
+    present = getattr(samples, "present", None) or {}
+    there = modality in source.modalities and (modality not in present or present[modality][row])
+    return samples.read(row, modality) if there else None
+
+
 def _spread(rows: Tensor, count: int) -> list[int]:
     """Return up to `count` of the rows, evenly spread."""
     return rows[torch.linspace(0, len(rows) - 1, min(count, len(rows))).round().long()].tolist()
@@ -86,7 +103,7 @@ def _captions(source: DataSource, split: str, said: dict[int, str]) -> list[Capt
     samples = source.splits[split]
     return [
         Captioned(
-            samples.read(row, "image") if "image" in source.modalities else None,
+            _value(source, samples, row, "image"),
             str(samples.read(row, "text")),
             said[row],
         )
@@ -97,12 +114,13 @@ def _captions(source: DataSource, split: str, said: dict[int, str]) -> list[Capt
 def _answers(source: DataSource, samples: Samples, whole: dict[str, Tensor]) -> list[Answer]:
     """Return some rows that were answered wrong, then some that were answered right."""
     sure, said = whole["logits"].float().softmax(1).max(1)
-    label = whole["label"]
+    # Of a row that lacks what is looked at nothing was said.
+    label = whole["label"].where(~sure.isnan(), -1)
     wrong, right = ((label >= 0) & (said != label)).nonzero().flatten(), (said == label).nonzero().flatten()
     return [
         Answer(
-            samples.read(row, "image") if "image" in source.modalities else None,
-            str(samples.read(row, "text")) if "text" in source.modalities else "",
+            _value(source, samples, row, "image"),
+            str(_value(source, samples, row, "text") or ""),
             source.classes[int(said[row])],
             float(sure[row]),
             source.classes[int(label[row])],
@@ -112,7 +130,7 @@ def _answers(source: DataSource, samples: Samples, whole: dict[str, Tensor]) -> 
 
 
 def _confusion(whole: dict[str, Tensor], classes: list[str]) -> Confusion:
-    labelled = whole["label"] >= 0
+    labelled = (whole["label"] >= 0) & ~whole["logits"].isnan().any(1)
     pairs = whole["label"][labelled] * len(classes) + whole["logits"][labelled].argmax(1)
     counts = pairs.bincount(minlength=len(classes) ** 2).view(len(classes), len(classes))
     return Confusion(classes, counts.numpy())

@@ -44,6 +44,9 @@ class StepLosses:
         rows = []
         with torch.autocast(self.losses.device.type, enabled=False):
             for loss in self.each:
+                if not loss.requires_grad:  # no row of the batch counts in it
+                    rows.append(torch.cat([torch.zeros_like(p, dtype=torch.float).flatten() for p in self.shared]))
+                    continue
                 found = torch.autograd.grad(
                     self.scale * loss, self.shared, retain_graph=True, allow_unused=True, materialize_grads=True
                 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from math import nan
 from typing import Any
 from zlib import crc32
 
@@ -17,7 +18,7 @@ from mmexp.tasks.balancing import BalancedStep, StepLosses, buffers_kept
 from mmexp.tasks.captions import caption_metrics, chosen_rows, write_captions
 from mmexp.tasks.evaluation import Gathered
 from mmexp.tasks.flops import flop_counter
-from mmexp.tasks.views import StepViews, looks_at
+from mmexp.tasks.views import StepViews, having_source, looks_at
 from mmexp.tasks.zero_shot import class_vectors, zero_shot_metrics
 from mmexp.types import Batch, Said, Samples
 
@@ -115,7 +116,11 @@ class Task(L.LightningModule):
         self.balanced = BalancedStep(self.balance, losses)
         if (self.global_step + 1) % self.log_every_steps == 0:
             self.note(numbers | self.balanced.numbers(cosines=self._cosines_are_due()))
-        return self.balanced.loss
+        return self.balanced.loss + self._touched() if "present" in batch else self.balanced.loss
+
+    def _touched(self) -> Tensor:
+        """Return 0 with a gradient of 0 for every weight: what no row of a batch has is trained in other processes' parts."""
+        return 0.0 * torch.stack([w.flatten()[:1].sum() for w in self.parameters() if w.requires_grad]).sum()
 
     def note(self, numbers: Mapping[str, Tensor]) -> None:
         """Keep numbers of the step under way for the log. Raises FloatingPointError where one is not finite."""
@@ -199,7 +204,7 @@ class Task(L.LightningModule):
         # The same masks and negatives at every evaluation, so that its curve is not noise.
         views = self.views(batch, batch_idx)
         _, numbers = self.terms(views)
-        numbers = {name: self._gather(value.detach().view(1)).mean() for name, value in numbers.items()}
+        numbers = {name: self._gather(value.detach().view(1)).nanmean() for name, value in numbers.items()}
         rows = self._tensors(views) | self._captions(views, split)
         self.gathered.setdefault(split, Gathered()).add(numbers, rows, len(batch["index"]))
 
@@ -210,6 +215,8 @@ class Task(L.LightningModule):
         known = ("index", "concept", "label", "targets", "number")
         rows = {key: views.batch[key] for key in known if key in views.batch}
         rows |= {f"pooled/{name}": encoded.pooled for name, encoded in views.encoded().items()}
+        # As numbers on the way: not every backend gathers truth values.
+        present = {f"present/{name}": there.long() for name, there in views.batch.get("present", {}).items()}
         if embedding := self.first_with("embed"):
             rows |= {f"vector/{name}": vector for name, vector in embedding.embed(views.encoded()).items()}
         for objective in self.objectives.values():
@@ -217,8 +224,9 @@ class Task(L.LightningModule):
                 if hasattr(objective, head):
                     # One that compares with more than the row itself, such as the texts of classes, asks the step.
                     asked = looks_at(objective, views)
-                    rows[said] = getattr(objective, head)(asked)
-        return {name: self._gather(tensor) for name, tensor in rows.items()}
+                    rows[said] = _unsaid(getattr(objective, head)(asked), having_source(objective, views))
+        gathered = {name: self._gather(tensor) for name, tensor in rows.items()}
+        return gathered | {name: self._gather(there).bool() for name, there in present.items()}
 
     def _captions(self, views: StepViews, split: str) -> dict[str, Tensor]:
         """Return what is written for the rows of a batch: some of them at a validation in training, else all."""
@@ -232,7 +240,8 @@ class Task(L.LightningModule):
     def _numbers(self, split: str, gathered: Gathered, classes: Tensor | None) -> dict[str, float]:
         numbers = gathered.metrics()
         if classes is not None:
-            numbers |= zero_shot_metrics(gathered.below("vector/"), classes, gathered.stacked()["label"])
+            label, present = gathered.stacked()["label"], gathered.below("present/")
+            numbers |= zero_shot_metrics(gathered.below("vector/"), classes, label, present)
         if self.first_with("generate"):
             numbers |= caption_metrics(gathered.stacked(), self.model.encoders["text"].decode, self.samples[split])
         return numbers
@@ -289,3 +298,8 @@ class Task(L.LightningModule):
     def first_with(self, method: str) -> Any:
         """Return the first objective that has a method, None where none has: of several spaces the first one is looked at."""
         return next((o for o in self.objectives.values() if hasattr(o, method)), None)
+
+
+def _unsaid(said: Tensor, known: Tensor | None) -> Tensor:
+    """Return what a head says of each row (B, ...), NaN of those that are not `known (B,)`: they lack what it looks at."""
+    return said if known is None else said.masked_fill(~known.view(-1, *[1] * (said.dim() - 1)), nan)

@@ -26,11 +26,22 @@ def write_captions(writer: Any, views: Any, rows: Tensor) -> dict[str, Tensor]:
     """Return `caption (B, N)`, ids of what is written for the chosen `rows (R,)` and NONE elsewhere.
 
     With it come of all rows `caption_nll (B,)`, the negative log-likelihood of their own texts, and `caption_tokens (B,)`.
+    Nothing is written or measured of rows without a text, or without what is to be put into words.
     """
-    ids = torch.full((len(views.batch["index"]), writer.decoding.longest), NONE, device=rows.device)
-    ids[rows] = writer.generate(views, rows)
+    ids = write(writer, views, rows, NONE, "text")
     nll, tokens = writer.likelihood(views)
     return {"caption": ids, "caption_nll": nll, "caption_tokens": tokens}
+
+
+def write(writer: Any, views: Any, rows: Tensor, nothing: int, *more: str) -> Tensor:
+    """Return ids (B, N) of what is written for `rows (R,)` that have the source and `more` modalities, else `nothing`."""
+    count = len(next(iter(views.encoded().values())).pooled)
+    ids = torch.full((count, writer.decoding.longest), nothing, device=rows.device)
+    known = writer.source.there(views, *more) if "present" in views.batch else None
+    rows = rows if known is None else rows[known[rows]]
+    if len(rows):
+        ids[rows] = writer.generate(views, rows)
+    return ids
 
 
 def written(whole: Mapping[str, Tensor], decode: Callable[[Tensor], list[str]]) -> dict[int, str]:
@@ -47,9 +58,16 @@ def texts_of(samples: Samples, row: int) -> list[str]:
 def caption_metrics(
     whole: Mapping[str, Tensor], decode: Callable[[Tensor], list[str]], samples: Samples
 ) -> dict[str, float]:
-    """Return the perplexity per token over all rows, and how near what was written is to the rows' own texts."""
+    """Return the perplexity per token over all rows, and how near what was written is to the rows' own texts.
+
+    Nothing where no row has a text and what is to be put into words.
+    """
+    if not whole["caption_tokens"].any():
+        return {}
     perplexity = (whole["caption_nll"].double().sum() / whole["caption_tokens"].sum()).exp().item()
     said = written(whole, decode)
+    if not said:
+        return {"caption_perplexity": perplexity}
     near = likeness(list(said.values()), [texts_of(samples, row) for row in said])
     return {"caption_perplexity": perplexity, **near}
 

@@ -1,6 +1,7 @@
 """What a task gathers over an evaluation set, and the numbers it becomes."""
 
 from collections import defaultdict
+from math import isnan
 
 import torch
 from torch import Tensor
@@ -14,14 +15,15 @@ class Gathered:
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = defaultdict(float)
-        self.rows = 0
+        self.rows: dict[str, int] = defaultdict(int)
         self.tensors: dict[str, list[Tensor]] = defaultdict(list)
 
     def add(self, scalars: dict[str, Tensor], tensors: dict[str, Tensor], rows: int) -> None:
-        """Add one batch: `scalars` are its means, `tensors` have a row for each of its `rows`."""
+        """Add one batch: `scalars` are its means, NaN where nothing is known; `tensors` have a row for each of its `rows`."""
         for name, value in scalars.items():
-            self.sums[name] += float(value) * rows
-        self.rows += rows
+            if not isnan(number := float(value)):
+                self.sums[name] += number * rows
+                self.rows[name] += rows
         for name, tensor in tensors.items():
             self.tensors[name].append(tensor.detach().cpu())
 
@@ -38,12 +40,12 @@ class Gathered:
 
     def metrics(self) -> dict[str, float]:
         """Return the flat numbers of this evaluation set, without its name in front."""
-        numbers = {name: total / self.rows for name, total in self.sums.items()}
+        numbers = {name: total / self.rows[name] for name, total in self.sums.items()}
         whole = self.stacked()
-        vectors, pooled = (_below(whole, part) for part in ("vector/", "pooled/"))
-        numbers |= neighbour_metrics(pooled, whole["concept"], whole["label"])
+        vectors, pooled, present = (_below(whole, part) for part in ("vector/", "pooled/", "present/"))
+        numbers |= neighbour_metrics(pooled, whole["concept"], whole["label"], present)
         if len(vectors) > 1:
-            numbers |= retrieval_metrics(vectors, whole["concept"])
+            numbers |= retrieval_metrics(vectors, whole["concept"], present)
         if "logits" in whole:
             numbers |= classification_metrics(whole["logits"], whole["label"])
         if "marks" in whole:
@@ -58,10 +60,16 @@ def _below(whole: dict[str, Tensor], part: str) -> dict[str, Tensor]:
 
 
 def classification_metrics(logits: Tensor, label: Tensor) -> dict[str, float]:
-    """Return accuracy and macro F1 over the labelled rows: `logits (N, C)`, `label (N,)`."""
+    """Return accuracy and macro F1 over the labelled rows: `logits (N, C)`, `label (N,)`.
+
+    Logits of NaN were not said, for the row lacks what they are said of. Nothing where they all were not.
+    """
     from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
 
-    labelled = label >= 0
+    said = ~logits.isnan().any(1)
+    if not said.any():
+        return {}
+    labelled = (label >= 0) & said
     logits, label = logits[labelled].float(), label[labelled]
     classes = logits.shape[1]
     return {
@@ -73,8 +81,11 @@ def classification_metrics(logits: Tensor, label: Tensor) -> dict[str, float]:
 def multilabel_metrics(logits: Tensor, targets: Tensor) -> dict[str, float]:
     """Return mean average precision and macro F1 over the classes that any row has, none where none has: `(N, C)` both.
 
-    A target above a half is a right answer, one below a wrong one; one of a half or NaN is neither and left out.
+    A target above a half is a right answer, one below a wrong one; one of a half or NaN is neither and left out, and so are
+    rows of which nothing was said (NaN).
     """
+    said = ~logits.isnan().any(1)
+    logits, targets = logits[said], targets[said]
     from torchmetrics.functional.classification import binary_average_precision, binary_f1_score
 
     right = torch.where(targets.isnan() | (targets == 0.5), -1, (targets > 0.5).long())
@@ -94,11 +105,12 @@ def multilabel_metrics(logits: Tensor, targets: Tensor) -> dict[str, float]:
 def regression_metrics(estimates: Tensor, number: Tensor) -> dict[str, float]:
     """Return mean absolute error, in the units of the data, and R² over the rows with a number: `estimates`, `number (N,)`.
 
-    Nothing where fewer than two rows have one: their variance, by which R² divides, is not defined.
+    A row of which nothing was said (NaN) does not count. Nothing where fewer than two rows have one: their variance, by
+    which R² divides, is not defined.
     """
     from torchmetrics.functional.regression import mean_absolute_error, r2_score
 
-    known = ~number.isnan()
+    known = ~(number.isnan() | estimates.isnan())
     if known.sum() < 2:
         return {}
     estimates, number = estimates[known].float(), number[known]

@@ -1,5 +1,8 @@
 """What an encoder knows without any head: whether rows that look alike to it have the same label."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,8 +27,16 @@ def neighbour_accuracy(pooled: Tensor, concept: Tensor, label: Tensor) -> float:
     return right / len(label)
 
 
-def neighbour_metrics(pooled: dict[str, Tensor], concept: Tensor, label: Tensor) -> dict[str, float]:
-    """Return `<modality>_neighbour_accuracy` of every encoder; nothing where fewer than two concepts have a label."""
-    if len(concept[label >= 0].unique()) < 2:
-        return {}
-    return {f"{name}_neighbour_accuracy": neighbour_accuracy(tensor, concept, label) for name, tensor in pooled.items()}
+def neighbour_metrics(
+    pooled: dict[str, Tensor], concept: Tensor, label: Tensor, present: Mapping[str, Tensor] = MappingProxyType({})
+) -> dict[str, float]:
+    """Return `<modality>_neighbour_accuracy` of every encoder; nothing where fewer than two concepts have a label.
+
+    Of a modality that some rows lack, `present (N,)` by its name, the others count.
+    """
+    numbers = {}
+    for name, tensor in pooled.items():
+        there = present.get(name, torch.ones_like(label, dtype=torch.bool))
+        if len(concept[there & (label >= 0)].unique()) > 1:
+            numbers[f"{name}_neighbour_accuracy"] = neighbour_accuracy(tensor[there], concept[there], label[there])
+    return numbers

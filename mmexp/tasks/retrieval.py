@@ -1,7 +1,9 @@
 """Retrieval metrics over a whole evaluation set."""
 
+from collections.abc import Mapping
 from itertools import permutations
 from math import comb
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -33,19 +35,34 @@ def chance_recall(concept: Tensor, k: int) -> float:
     return 1 - sum(missed[int(right)] for right in counts[inverse]) / n
 
 
-def retrieval_metrics(vectors: dict[str, Tensor], concept: Tensor) -> dict[str, float]:
+def retrieval_metrics(
+    vectors: dict[str, Tensor], concept: Tensor, present: Mapping[str, Tensor] = MappingProxyType({})
+) -> dict[str, float]:
     """Return recalls, their chance levels and the median rank for every direction between the modalities.
 
     `mean_reciprocal_rank` is over all queries of all directions: one number that is less a matter of luck than a recall.
+    Where some rows lack a modality, `present (N,)` by its name, queries and candidates of a direction are the rows that have
+    both, `<query>_to_<key>_candidates` of them, and `candidates` are those of the direction with most. A direction without
+    any is left out.
     """
-    metrics: dict[str, float] = {"candidates": float(len(concept))}
+    metrics: dict[str, float] = {"candidates": 0.0}
     reciprocal = []
     for query, key in permutations(sorted(vectors), 2):
-        rank = first_right(vectors[query].float(), vectors[key].float(), concept)
+        both = [present[name] for name in (query, key) if name in present]
+        rows = torch.stack(both).all(0) if both else slice(None)
+        own = concept[rows]
+        if not len(own):
+            continue
+        if both:
+            metrics[f"{query}_to_{key}_candidates"] = float(len(own))
+        metrics["candidates"] = max(metrics["candidates"], float(len(own)))
+        rank = first_right(vectors[query][rows].float(), vectors[key][rows].float(), own)
         reciprocal.append((1 / rank).mean())
         for k in RECALLS:
             metrics[f"{query}_to_{key}_r{k}"] = (rank <= k).float().mean().item()
-            metrics[f"{query}_to_{key}_r{k}_chance"] = chance_recall(concept, k)
+            metrics[f"{query}_to_{key}_r{k}_chance"] = chance_recall(own, k)
         metrics[f"{query}_to_{key}_median_rank"] = rank.median().item()
+    if not reciprocal:
+        return {}
     metrics["mean_reciprocal_rank"] = torch.stack(reciprocal).mean().item()
     return metrics

@@ -1,6 +1,6 @@
 """One step as its objectives see it: each view of the batch is encoded once and shared."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 from zlib import crc32
@@ -30,6 +30,21 @@ class StepViews:
         self.progress = progress
         self._teach = teach
 
+    def having(self, *modalities: str) -> "StepViews | None":
+        """Return the rows that have all of `modalities`: the step itself where each row has, None where no row has."""
+        present = self.batch.get("present", {})
+        known = [present[name] for name in modalities if name in present]
+        if not known:
+            return self
+        rows = torch.stack(known).all(0).nonzero().squeeze(1)
+        if len(rows) == len(known[0]):
+            return self
+        return self.only(rows) if len(rows) else None
+
+    def only(self, rows: Tensor) -> "StepViews":
+        """Return some rows (R,) of the step; their clean encodings are those of the whole."""
+        return SomeRows(self, rows)
+
     @cached_property
     def _encoded(self) -> dict[str, Encoded]:
         return self.model.encode(self.batch)
@@ -57,8 +72,8 @@ class StepViews:
 
     @cached_property
     def _strong(self) -> dict[str, Encoded]:
-        changed = self.batch.get("strong", {})
-        return self._encoded | {name: self.encode(name, prepared) for name, prepared in changed.items()}
+        changed = {**self.batch.get("strong", {}), "present": self.batch.get("present", {})}
+        return self._encoded | self.model.encode(changed)
 
     def strong(self) -> dict[str, Encoded]:
         """Return the encoding of every modality, of its strongly augmented input where the batch has one."""
@@ -86,6 +101,45 @@ class StepViews:
         return current(value, self.progress)
 
 
+class SomeRows(StepViews):
+    """Some `rows (R,)` of a step: what an objective learns from where the others lack a modality that it needs."""
+
+    def __init__(self, whole: StepViews, rows: Tensor):
+        batch = _taken(whole.batch, rows)
+        super().__init__(whole.model, batch, whole.seed, whole.step, whole.gather, None, whole.progress)
+        self.whole, self.rows = whole, rows
+
+    @cached_property
+    def _encoded(self) -> dict[str, Encoded]:
+        return {name: encoded[self.rows] for name, encoded in self.whole._encoded.items()}
+
+    @cached_property
+    def _fused(self) -> Encoded:
+        return self.whole._fused[self.rows]
+
+    @cached_property
+    def _strong(self) -> dict[str, Encoded]:
+        return {name: encoded[self.rows] for name, encoded in self.whole._strong.items()}
+
+    @cached_property
+    def _taught(self) -> Said:
+        return _taken(self.whole._taught, self.rows)
+
+
+def _taken(part: Any, rows: Tensor) -> Any:
+    """Return the chosen rows of a batch, whose tensors all begin with its rows."""
+    return {name: _taken(value, rows) for name, value in part.items()} if isinstance(part, Mapping) else part[rows]
+
+
 def looks_at(objective: Any, views: Views) -> Any:
     """Return what a head answers of: the encoding of its `source`, or the whole step where it encodes something itself."""
     return views if getattr(objective, "sees_step", False) else views.source(objective.source)
+
+
+def having_source(objective: Any, views: Views) -> Tensor | None:
+    """Return which rows (B,) have what a head looks at, its `source`; None where no row of the data lacks any modality."""
+    if "present" not in views.batch:
+        return None
+    encoded = views.encoded()
+    looked_at = encoded.values() if objective.source == "fused" else [encoded[objective.source]]
+    return torch.stack([e.there() for e in looked_at]).any(0)
