@@ -14,8 +14,8 @@ class LateFusion(nn.Module):
 
     With weights w that sum to 1, head(sum w_m x_m) = sum w_m head(x_m): the logits of each modality, averaged (a logarithmic
     opinion pool). The head is the objective's and linear; each modality's own is its projection followed by that. So no
-    modality changes what another one says: what takes both to know cannot be learned. `weights` are learned, one a modality,
-    or equal.
+    modality changes what another one says, and what takes two of them to know cannot be learned. `weights` are learned, one a
+    modality, or equal.
     """
 
     reads_pooled = True
