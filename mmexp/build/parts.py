@@ -6,7 +6,7 @@ from dataclasses import fields
 from torch import nn
 
 from mmexp.build.making import Config, make
-from mmexp.data.few_labels import few_shots
+from mmexp.data.few_labels import few_shots, fraction_of
 from mmexp.data.loading import Loading
 from mmexp.data.variation import Redrawn, Variation
 from mmexp.data.without import measured_without
@@ -34,7 +34,8 @@ def data_source(config: Config) -> DataSource:
 
 def _read(config: Config) -> DataSource:
     source = make(config["data"], without=tuple(f.name for f in fields(Loading)))
-    shots = config["data"].get("shots")
+    shots, fraction = config["data"].get("shots"), config["data"].get("fraction")
+    source = source if fraction is None else fraction_of(source, fraction, config["seed"])
     return few_shots(source, shots, config["seed"]) if shots else source
 
 

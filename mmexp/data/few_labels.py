@@ -1,4 +1,4 @@
-"""Few labels: what semi-supervision starts from. Few shots: what transfer is measured by."""
+"""Few labels: what semi-supervision starts from. Few shots: what transfer is measured by. A fraction: less of everything."""
 
 from dataclasses import replace
 
@@ -37,6 +37,19 @@ def few_shots(source: DataSource, shots: int, seed: int) -> DataSource:
         raise RequestError("data.shots: no row of train has a label, or each has several. Leave it null.")
     few = ChosenSamples(train, drawn_rows(train.labels, shots, seed, "shots"))
     return replace(source, splits={**source.splits, "train": few}, fingerprint=f"{source.fingerprint}-{shots}-{seed}")
+
+
+def fraction_of(source: DataSource, fraction: float, seed: int) -> DataSource:
+    """Return `source` with this share (0 to 1) of the rows of `train`, one at least.
+
+    Which rows is a function of `seed`; those of a smaller fraction are among those of a larger one.
+    """
+    train = source.splits["train"]
+    order = RowDraws(seed, 0, range(len(train)))("fraction", 1)[:, 0].argsort(kind="stable")
+    part = ChosenSamples(train, np.sort(order[: max(1, round(fraction * len(train)))]))
+    return replace(
+        source, splits={**source.splits, "train": part}, fingerprint=f"{source.fingerprint}-{fraction}-{seed}"
+    )
 
 
 def drawn_rows(labels: np.ndarray, per_class: int, seed: int, name: str) -> np.ndarray:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from mmexp.data.orders import AS_IT_IS, EvaluationOrder, SequenceOrder, TrainOrder
 from mmexp.data.variation import Variation
 from mmexp.errors import RequestError
-from mmexp.types import Batch, Encoder, Kept, NonNegativeInt, Place, PositiveInt, Prepared, Samples
+from mmexp.types import Batch, Encoder, Fraction, Kept, NonNegativeInt, Place, PositiveInt, Prepared, Samples
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Loading:
     Test sets are also measured `without` each of these modalities.
 
     `batch_size` counts the rows of one step over all processes. Decoded pictures stay in memory while a split's fit into
-    `cache_bytes`, and so do its sounds, counted by themselves. Of `train` only `shots` rows of each class are read, and a
-    batch is then at most all of them.
+    `cache_bytes`, and so do its sounds, counted by themselves. Of `train` only a `fraction` of the rows is read, and of
+    these only `shots` rows of each class; a batch is then at most all of them.
     """
 
     batch_size: PositiveInt = 128
@@ -30,10 +30,12 @@ class Loading:
     cache_bytes: NonNegativeInt = 2_000_000_000
     without: list[str] | None = None
     shots: PositiveInt | None = None
+    fraction: Fraction | None = None
 
     def of(self, train: Samples) -> "Loading":
-        """Return how `train` is read: few shots may be fewer than a batch."""
-        return replace(self, batch_size=min(self.batch_size, len(train))) if self.shots else self
+        """Return how `train` is read: what is left of it may be fewer rows than a batch."""
+        few = self.shots or self.fraction is not None
+        return replace(self, batch_size=min(self.batch_size, len(train))) if few else self
 
 
 class Decoded:

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import nn
 
+from mmexp.fusion.poolings import projected
 from mmexp.types import Encoded, PositiveInt
 
 
@@ -21,10 +21,5 @@ class ConcatFusion(nn.Module):
 
     def forward(self, encoded: dict[str, Encoded]) -> Encoded:
         """Fuse `{modality: Encoded}`; a missing modality counts as zeros. Tokens are one per modality, (B, M, D)."""
-        present = next(iter(encoded.values())).pooled
-        parts = [
-            project(encoded[name].pooled) if name in encoded else present.new_zeros(len(present), self.dim)
-            for name, project in self.project.items()
-        ]
-        mask = torch.tensor([name in encoded for name in self.project], device=present.device)
-        return Encoded(torch.stack(parts, 1), self.mix(torch.cat(parts, -1)), mask.expand(len(present), -1))
+        vectors, there = projected(self.project, encoded)
+        return Encoded(vectors, self.mix(vectors.flatten(1)), there)

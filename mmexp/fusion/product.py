@@ -6,6 +6,7 @@ from functools import reduce
 import torch
 from torch import nn
 
+from mmexp.fusion.poolings import kept, there
 from mmexp.types import Encoded, PositiveInt
 
 
@@ -22,6 +23,7 @@ class ProductFusion(nn.Module):
 
     def forward(self, encoded: dict[str, Encoded]) -> Encoded:
         """Fuse `{modality: Encoded}`; a missing modality counts as ones. Tokens are one per modality there, (B, M, D)."""
-        factors = [torch.tanh(self.project[name](encoded[name].pooled)) for name in self.project if name in encoded]
-        mask = torch.ones(len(factors[0]), len(factors), dtype=torch.bool, device=factors[0].device)
+        names = [name for name in self.project if name in encoded]
+        factors = [kept(encoded[n], torch.tanh(self.project[n](encoded[n].pooled)), 1.0) for n in names]
+        mask = there(names, encoded)
         return Encoded(self.mix(torch.stack(factors, 1)), self.mix(reduce(torch.mul, factors)), mask)

@@ -2,10 +2,13 @@
 
 import hashlib
 
+import numpy as np
 import pytest
 
 from mmexp.data import easy_vqa as module
 from mmexp.data.easy_vqa import easy_vqa
+from mmexp.data.few_labels import fraction_of
+from mmexp.data.loading import Loading
 from mmexp.errors import RequestError
 
 
@@ -40,6 +43,29 @@ def test_every_row_is_a_picture_a_question_and_its_answer(source):
     concepts = [concept for s in source.splits.values() for concept in s.concepts.tolist()]
     asked = {(s.folder, s.pictures[row], s.questions[row]) for s in source.splits.values() for row in range(len(s))}
     assert len(set(concepts)) == len(concepts) == len(asked)
+
+
+def test_a_fraction_of_the_rows_is_drawn_by_the_seed(source):
+    whole = source.splits["train"]
+    tenth, again, other = (fraction_of(source, 0.1, seed) for seed in (0, 0, 1))
+    few = tenth.splits["train"]
+    assert len(few) == round(0.1 * len(whole)) and (np.diff(few.rows) > 0).all()
+    assert few.rows.tolist() == again.splits["train"].rows.tolist() != other.splits["train"].rows.tolist()
+    assert set(few.rows) < set(fraction_of(source, 0.2, 0).splits["train"].rows)
+    # Drawn alike from all rows: answers are as frequent as they were, and so are the places in the file.
+    shares = [np.bincount(s.labels, minlength=13) / len(s) for s in (whole, few)]
+    assert abs(shares[0] - shares[1]).max() < 0.02
+    assert abs(np.histogram(few.rows, 5, (0, len(whole)))[0] / len(few) - 0.2).max() < 0.03
+    assert len({tenth.fingerprint, other.fingerprint, source.fingerprint}) == 3
+    assert tenth.splits["val"] is source.splits["val"] and tenth.splits["test"] is source.splits["test"]
+    assert few.where(5) == whole.where(few.rows[5])
+
+
+def test_of_a_fraction_a_row_is_left_and_a_batch_is_no_larger(source):
+    one = fraction_of(source, 0.0, 0).splits["train"]
+    assert len(one) == 1
+    assert Loading(batch_size=128, fraction=0.0).of(one).batch_size == 1
+    assert Loading(batch_size=128).of(one).batch_size == 128
 
 
 def test_a_missing_package_is_told_with_what_installs_it(monkeypatch):

@@ -181,7 +181,8 @@ def test_data_are_read_once_for_each_that_is_asked(monkeypatch):
     assert len(asked) == 1
     for seed in (0, 1):
         grid.data_now({"data": {"a": 1, "shots": 2}, "seed": seed})
-    assert len(asked) == 3
+        grid.data_now({"data": {"a": 1, "fraction": 0.5}, "seed": seed})
+    assert len(asked) == 5
 
 
 def test_a_search_and_a_grid_do_not_share_a_name(tmp_path):
