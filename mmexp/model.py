@@ -1,6 +1,6 @@
-"""The model: encoders and their fusion, nothing else. Heads belong to objectives."""
+"""The model: encoders, what an adapter has stand behind them, and their fusion. Heads belong to objectives."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -23,17 +23,30 @@ class Model(nn.Module):
         super().__init__()
         self.encoders: Any = nn.ModuleDict({name: encoders[name] for name in sorted(encoders)})
         self.fusion: Any = fusion
+        # What an adapter has stand behind a frozen encoder, whose own outputs may be kept.
+        self.alignment: Any = nn.ModuleDict()
 
     def encode(self, batch: Batch) -> dict[str, Encoded]:
         """Return the `Encoded` of every modality that the batch holds, as kept from before or computed now."""
         kept = batch.get("encoded", {})
         there = [name for name in self.encoders if name in kept or name in batch]
-        return {name: _kept(kept[name]) if name in kept else self.encoders[name](batch[name]) for name in there}
+        said = {name: _kept(kept[name]) if name in kept else self.encoders[name](batch[name]) for name in there}
+        return {name: self._aligned(name, encoded) for name, encoded in said.items()}
+
+    def _aligned(self, modality: str, encoded: Encoded) -> Encoded:
+        return self.alignment[modality](encoded) if modality in self.alignment else encoded
 
     def encode_one(self, modality: str, prepared: Prepared, keep: Tensor | None = None) -> Encoded:
         """Encode one modality's prepared input, or only the tokens `keep (B, K)` of it."""
         encoder = self.encoders[modality]
-        return encoder(prepared) if keep is None else encoder.encode_visible(prepared, keep)
+        encoded = encoder(prepared) if keep is None else encoder.encode_visible(prepared, keep)
+        return self._aligned(modality, encoded)
+
+    def of(self, modalities: Collection[str]) -> "Model":
+        """Return a model of these modalities alone, that shares all with this one."""
+        model = Model({name: encoder for name, encoder in self.encoders.items() if name in modalities}, self.fusion)
+        model.alignment = nn.ModuleDict({n: layer for n, layer in self.alignment.items() if n in modalities})
+        return model
 
     def fuse(self, encoded: dict[str, Encoded]) -> Encoded:
         """Return the fused encoding: `tokens (B, N, D)`, `pooled (B, D)`."""
