@@ -29,6 +29,9 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> Any:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
+    from mmexp import per_tower
+
+    per_tower.register()
     path = create_automatic_config_search_path(None, None, f"pkg://{CONFIG_MODULE}")
     if config_dir:
         path.prepend("command-line", f"file://{os.path.abspath(config_dir)}")
@@ -36,7 +39,7 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> Any:
     GlobalHydra.instance().clear()
     hydra = Hydra.create_main_hydra2("mmexp", path)
     try:
-        return hydra.compose_config("train", list(overrides), run_mode=RunMode.RUN, from_shell=True)
+        return hydra.compose_config("train", per_tower.added(overrides), run_mode=RunMode.RUN, from_shell=True)
     except Exception as error:
         raise explained(error, overrides, config_dir) from error
     finally:
@@ -79,11 +82,14 @@ def run_hydra(job: Callable[[Any], Any], arguments: Sequence[str]) -> None:
     """Run `job` as a Hydra app under `arguments`, all of Hydra's own flags included. Raises RequestError."""
     import hydra
 
+    from mmexp import per_tower
+
+    per_tower.register()
     # With it Hydra lets its exceptions through, so that they are told here, in our words.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     whole = sys.argv
     flags, overrides = flags_first(arguments)
-    sys.argv = [whole[0], *flags, *overrides]
+    sys.argv = [whole[0], *flags, *per_tower.added(overrides)]
     try:
         hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="train")(job)()
     except RequestError:

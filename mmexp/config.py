@@ -72,6 +72,8 @@ def _nodes(path: str, values: Any) -> Iterator[Node]:
 
 def _check_node(node: Node, choices: Mapping[str, str]) -> None:
     accepted = dict(node.accepts.parameters)
+    if node.path == "adapter":
+        accepted |= dict.fromkeys(of_towers(node.values), "")
     if shared := SHARED.get(node.path.partition(".")[0]):
         accepted |= signature(shared).parameters
     origin = _origin(node.path, choices)
@@ -99,12 +101,18 @@ def _origin(path: str, choices: Mapping[str, str]) -> str:
         group = "/".join(parts[:end])
         choice = choices.get(group)
         if choice is not None and not choice.startswith("["):
-            return f"{group}/{choice}.yaml"
+            # What is chosen for one tower stands in the same files.
+            return f"{parts[0] if parts[0] == 'adapter' else group}/{choice}.yaml"
     if parts[0] == "strong":
         return f"augmentation/{choices['augmentation@strong']}.yaml"
     if parts[0] in ("objective", "augmentation", "logger") and len(parts) > 1:
         return f"{parts[0]}/{parts[1]}.yaml"
     return "train.yaml"
+
+
+def of_towers(adapter: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the adapters that are chosen for single towers, or the fusion, by its name."""
+    return {name: node for name, node in adapter.items() if isinstance(node, Mapping) and "_target_" in node}
 
 
 def _check_combination(config: Mapping[str, Any], nodes: Mapping[str, Node]) -> None:
@@ -135,6 +143,7 @@ def _check_combination(config: Mapping[str, Any], nodes: Mapping[str, Node]) -> 
             f"Choose fusion=none, or add one that does: 'objective=[{','.join([*needs, 'matching'])}]'."
         )
     _check_teacher(config, nodes["task"], needs)
+    _check_adapters(config, nodes)
     _check_sequence(config, nodes)
 
 
@@ -158,6 +167,37 @@ def _check_teacher(config: Mapping[str, Any], task: Node, needs: Mapping[str, se
         raise RequestError("teacher= is set, but this task has none. Choose task=distill objective=distill.")
 
 
+def _check_adapters(config: Mapping[str, Any], nodes: Mapping[str, Node]) -> None:
+    """Refuse an adapter for a tower that is none, or that it is not for, and a probe by more than linear heads."""
+    towers = [name for name, node in config["encoder"].items() if isinstance(node, Mapping)]
+    chosen = of_towers(config["adapter"])
+    for name in chosen:
+        kind = nodes[f"adapter.{name}"].accepts.constants
+        if name not in (*towers, "fusion"):
+            raise RequestError(f"adapter/{name}=: this model has no such part.{nearest(name, [*towers, 'fusion'])}")
+        if kind.get("whole"):
+            raise RequestError(
+                f"adapter/{name}=: this adapter is one of the whole model. Put adapter= for it, or adapter/{name}=frozen."
+            )
+        if name == "fusion" and kind.get("towers_only"):
+            raise RequestError(
+                "adapter/fusion=: this adapter is one of towers. Choose adapter/fusion=full, frozen, lora or bitfit."
+            )
+    locked = config["adapter"].get("locked")
+    if isinstance(locked, str) and locked not in towers:
+        raise RequestError(f"adapter.locked={locked}: there is no such tower.{nearest(locked, towers)}")
+    if not nodes["adapter"].accepts.constants.get("linear"):
+        return
+    if chosen:
+        raise RequestError(f"adapter=probe rests the whole model. Leave adapter/{next(iter(chosen))}= out.")
+    for name in config["objective"]:
+        if not nodes[f"objective.{name}"].accepts.constants.get("linear_head"):
+            raise RequestError(
+                f"adapter=probe: objective '{name}' is more than a linear head. "
+                "Choose objective=classify, multilabel or regress, or adapter=frozen."
+            )
+
+
 def _check_sequence(config: Mapping[str, Any], nodes: Mapping[str, Node]) -> None:
     """Refuse tasks in sequence without a method, a method without them, and what the method would not go with."""
     in_sequence = bool(nodes["task"].accepts.constants.get("in_sequence", False))
@@ -172,7 +212,8 @@ def _check_sequence(config: Mapping[str, Any], nodes: Mapping[str, Node]) -> Non
         raise RequestError(
             "continual: this method adds a loss, whose gradient this balance would replace. Choose balance=fixed."
         )
-    if "adapter" in method.values and not nodes["adapter"].values["_target_"].endswith(".Full"):
+    plain = nodes["adapter"].values["_target_"].endswith(".Full") and not of_towers(config["adapter"])
+    if "adapter" in method.values and not plain:
         raise RequestError("continual: this method has adapters of its own. Choose adapter=full.")
     if config["budget"]["seconds"]:
         raise RequestError(

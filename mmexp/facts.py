@@ -67,9 +67,13 @@ def counted(task: nn.Module) -> tuple[int, int]:
 
 
 def _built(choices: Mapping[str, str], encoders: Collection[str]) -> dict[str, str]:
-    """Return the choices without those of towers that the data asked for none of, as of sounds where there are pictures alone."""
-    chosen = {name: name.removeprefix("encoder/") for name in choices}
-    return {name: choices[name] for name, own in chosen.items() if own == name or own in encoders}
+    """Return the choices without those of towers that the data asked for none of, as of sounds where there are pictures alone.
+
+    Of an adapter for one tower nothing is said where none was chosen.
+    """
+    told = {name: choice for name, choice in choices.items() if not (name.startswith("adapter/") and choice == "None")}
+    chosen = {name: name.removeprefix("encoder/").removeprefix("adapter/") for name in told}
+    return {name: told[name] for name, own in chosen.items() if own == name or own in (*encoders, "fusion")}
 
 
 def measured(experiment: Experiment) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""The model: encoders and their fusion, nothing else. Heads belong to objectives."""
+"""The model: encoders, what an adapter has stand behind them, and their fusion. Heads belong to objectives."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -67,6 +67,8 @@ class Model(nn.Module):
         super().__init__()
         self.encoders: Any = nn.ModuleDict({name: encoders[name] for name in sorted(encoders)})
         self.fusion: Any = fusion
+        # What an adapter has stand behind a frozen encoder, whose own outputs may be kept.
+        self.alignment: Any = nn.ModuleDict()
 
     def encode(self, batch: Batch) -> dict[str, Encoded]:
         """Return the `Encoded` of every modality that the batch holds, as kept from before or computed now.
@@ -75,18 +77,31 @@ class Model(nn.Module):
         """
         kept, present = batch.get("encoded", {}), batch.get("present", {})
         there = [name for name in self.encoders if name in kept or name in batch]
-        return {
+        said = {
             name: _kept(kept[name], present.get(name))
             if name in kept
             else encode_present(self.encoders[name], batch[name], present.get(name), self.rows_at_once)
             for name in there
         }
+        return {name: self._aligned(name, encoded) for name, encoded in said.items()}
+
+    def _aligned(self, modality: str, encoded: Encoded) -> Encoded:
+        if modality not in self.alignment:
+            return encoded
+        aligned = self.alignment[modality](encoded)
+        return aligned if encoded.present is None else _emptied(aligned, encoded.present)
 
     def encode_one(self, modality: str, prepared: Prepared, keep: Tensor | None = None) -> Encoded:
         """Encode one modality's prepared input, or only the tokens `keep (B, K)` of it."""
         encoder = self.encoders[modality]
         encode = encoder if keep is None else encoder.encode_visible
-        return encode_by_rows(encoder, encode, self.rows_at_once, prepared, keep)
+        return self._aligned(modality, encode_by_rows(encoder, encode, self.rows_at_once, prepared, keep))
+
+    def of(self, modalities: Collection[str]) -> "Model":
+        """Return a model of these modalities alone, that shares all with this one."""
+        model = Model({name: encoder for name, encoder in self.encoders.items() if name in modalities}, self.fusion)
+        model.alignment = nn.ModuleDict({n: layer for n, layer in self.alignment.items() if n in modalities})
+        return model
 
     def fuse(self, encoded: dict[str, Encoded]) -> Encoded:
         """Return the fused encoding: `tokens (B, N, D)`, `pooled (B, D)`."""

@@ -188,6 +188,26 @@ class Encoder(Protocol):
         ...
 
 
+class Adapter(Protocol):
+    """What of a part is trained, and how. A part is an encoder, `encoders.<name>`, or the `fusion`.
+
+    `added` is found in the names of weights that it adds, None where it adds none. One for the `whole` model may say by
+    `of(name) -> Adapter` what becomes of each part; one of `towers_only` leaves the fusion frozen. Where it has
+    `behind(dim) -> nn.Module`, that stands behind the tower, from `Encoded` to `Encoded`.
+    """
+
+    needs_weights: bool
+    added: str | None
+
+    def apply(self, name: str, part: nn.Module) -> None:
+        """Freeze what is not trained, and add layers of its own. Raises RequestError where the part takes none."""
+        ...
+
+    def merge(self, part: nn.Module) -> None:
+        """Fold what was added into the weights, where that is possible."""
+        ...
+
+
 class Marks(NamedTuple):
     """The token ids by which a text encoder's tokenizer marks where a text begins and ends, and what is no text at all."""
 

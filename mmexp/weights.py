@@ -72,7 +72,7 @@ def part_of(name: str) -> str:
     words = name.removeprefix("model.").split(".")
     if words[0] == "objectives" and words[2] == "space":
         return ".".join(words[:3])
-    return ".".join(words[:2]) if words[0] in ("encoders", "objectives") else words[0]
+    return ".".join(words[:2]) if words[0] in ("encoders", "alignment", "objectives") else words[0]
 
 
 def by_part(weights: Weights) -> dict[str, dict[str, Tensor]]:

@@ -87,6 +87,8 @@ def config(**changes):
         "evaluate": True,
         "train": True,
         "log_every_steps": 10,
+        "encoder": {"image": {"_target_": "json.JSONDecoder"}, "text": {"_target_": "json.JSONDecoder"}, "base": None},
+        "adapter": {"_target_": "mmexp.adapters.full.Full"},
         "fusion": {"_target_": "mmexp.fusion.concat.ConcatFusion", "dim": 8},
         "objective": {"matching": {"_target_": "mmexp.objectives.matching.Matching", "weight": 1.0}},
         "task": {"_target_": "mmexp.tasks.pretrain.Pretrain"},

@@ -4,12 +4,13 @@ from torch import nn
 
 
 class Full:
-    """Leave the model as it is."""
+    """Leave a part as it is."""
 
     needs_weights = False
+    added = None
 
-    def apply(self, model: nn.Module, fresh: set[str]) -> None:
+    def apply(self, name: str, part: nn.Module) -> None:
         """Change nothing."""
 
-    def merge(self, model: nn.Module) -> None:
+    def merge(self, part: nn.Module) -> None:
         """Nothing was added, nothing is merged."""

@@ -1,23 +1,24 @@
 """LoRA (arXiv:2106.09685) by peft: frozen weights, each with a trained low-rank update beside it."""
 
-import re
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
-from mmexp.adapters.parts import parts
+from mmexp.adapters.layers import Named, key_of, targets_of
+from mmexp.adapters.peft_layers import inject, merge, pattern_of
 from mmexp.errors import RequestError
 from mmexp.types import Fraction, PositiveInt
 
 
 class Lora:
-    """Wrap the layers that each part names as its `adapter_targets`, or those matching `targets` (a regular expression).
+    """Wrap the layers that a part names as its `adapter_targets`, or those matching `targets` (a regular expression).
 
-    A starts Gaussian and B zero, so the adapted model starts as the one it was made from. Parts without loaded weights
-    (`fresh`) are trained in full: there is nothing to adapt.
+    A starts Gaussian and B zero, so the adapted model starts as the one it was made from. The update is scaled by alpha / rank.
     """
 
     needs_weights = True
+    added = ".lora_"
+    variant: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,
@@ -28,52 +29,31 @@ class Lora:
     ):
         self.rank, self.alpha, self.dropout, self.targets = rank, alpha, dropout, targets
 
-    def apply(self, model: nn.Module, fresh: set[str]) -> None:
-        """Inject the low-rank layers and freeze the rest of each part. Raises RequestError where nothing matches."""
-        for name, part in parts(model):
-            if name in fresh or not any(True for _ in part.parameters()):
-                continue
-            part.requires_grad_(False)
-            pattern = self.targets or getattr(part, "adapter_targets", None)
-            if pattern is not None:
-                self._inject(name, part, pattern)
+    def apply(self, name: str, part: nn.Module) -> None:
+        """Inject the low-rank layers and freeze the rest. Raises RequestError where nothing matches, or peft cannot."""
+        from peft import LoraConfig
 
-    def _inject(self, name: str, part: nn.Module, pattern: str) -> None:
-        from peft import LoraConfig, inject_adapter_in_model
-
-        linear = [layer for layer, module in part.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
-        if not any(re.fullmatch(pattern, layer) for layer in linear):
-            raise RequestError(
-                f"adapter.targets: '{pattern}' matches no layer of {name}. "
-                f"Its layers are: {', '.join(linear[:6])}{', ...' if len(linear) > 6 else ''}"
-            )
+        layers = targets_of(name, part, self.targets)
+        self.check(name, layers)
         config = LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
-            target_modules=pattern,
+            target_modules=pattern_of(layers),
             init_lora_weights="gaussian",
+            **self.variant,
         )
-        inject_adapter_in_model(config, part)
-        _dilate(part)
+        inject(part, config)
 
-    def merge(self, model: nn.Module) -> None:
-        """Fold every update into its weight, so that the model has the names and the speed it had before."""
-        from peft.tuners.lora import LoraLayer
+    def check(self, name: str, layers: Named) -> None:
+        """Raise RequestError for dropout on a fused attention, whose input no layer of ours sees."""
+        fused = any(isinstance(layer, nn.MultiheadAttention) for layer in layers.values())
+        if fused and self.dropout:
+            raise RequestError(
+                f"{key_of(name)}: dropout={self.dropout}, which peft does not have on the fused attention of {name}. "
+                "Set dropout to 0."
+            )
 
-        layers = [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]
-        for name, layer in layers:
-            layer.merge()
-            model.set_submodule(name, layer.get_base_layer())
-
-
-def _dilate(part: nn.Module) -> None:
-    """Let the first half of each update look where its convolution looks: peft leaves the dilation out."""
-    from peft.tuners.lora import LoraLayer
-
-    for layer in part.modules():
-        base: Any = layer.get_base_layer() if isinstance(layer, LoraLayer) else None
-        if isinstance(base, nn.Conv2d):
-            downs: Any = layer.lora_A
-            for down in downs.values():
-                down.dilation = base.dilation
+    def merge(self, part: nn.Module) -> None:
+        """Fold every update into its weight."""
+        merge(part)

@@ -1,11 +1,12 @@
 """From configuration to objects. The only room that instantiates; each function builds one thing from plain arguments."""
 
+from mmexp.build.adapting import adapter_of
 from mmexp.build.assembling import Assembled, assemble, starting_weights
 from mmexp.build.choosing import best_by, monitored_by
 from mmexp.build.making import ASSETS, Config, factory, make
 from mmexp.build.parts import data_source, loading, model, objectives, stepping, strong, variation
 from mmexp.build.resting import rest_unreached
-from mmexp.build.restoring import adapter_of, best_checkpoint, config_beside, restore, run_config, weights_of
+from mmexp.build.restoring import best_checkpoint, config_beside, restore, run_config, weights_of
 from mmexp.build.running import balance, class_texts, keeping, own_teacher, task
 from mmexp.build.teaching import (
     check_teacher,

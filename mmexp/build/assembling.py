@@ -8,14 +8,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmexp.build.making import ASSETS, Config, make
+from mmexp.build.adapting import adapted, adapter_of, adapters_of, put_on, refuse_foreign_layers
+from mmexp.build.making import ASSETS, Config
 from mmexp.build.parts import model, objectives
-from mmexp.build.restoring import adapter_of, weights_of
+from mmexp.build.restoring import weights_of
 from mmexp.build.teaching import check_teacher, self_taught_objectives, teaches_itself
+from mmexp.config import of_towers
 from mmexp.errors import RequestError, nearest
 from mmexp.model import Model
 from mmexp.needs import check_needs
-from mmexp.types import Supervision, TeacherShape
+from mmexp.types import Adapter, Supervision, TeacherShape
 from mmexp.weights import Loaded, load_parts, with_spaces
 
 
@@ -36,24 +38,28 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
     shape = built.shape(len(supervision.classes), taught, supervision)
     check_teacher(config, shape)
     heads = self_taught_objectives(config, built, shape) if teaches_itself(config) else objectives(config, shape)
-    adapter = make(adapter_of(config))
+    adapters = adapters_of(config, built)
     # Adapters of tasks in sequence are for what the first of these trains, fresh or not.
     of_tasks = adapter_of(config) is not config["adapter"]
-    needs_weights = adapter.needs_weights and not of_tasks
-    start = starting_weights(config, needs_weights)
-    loaded = None
+    start = starting_weights(config, not of_tasks and any(adapter.needs_weights for adapter in adapters.values()))
+    loaded, carried = None, set()
     if start is not None:
+        found = weights_of(start)
+        refuse_foreign_layers(found, adapters, str(start))
+        # What cannot be folded into weights goes on as it is there.
+        carried = adapted(found, adapters)
+        put_on(built, adapters, carried)
         whole = nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)})
         spaces = {name: config["objective"][name]["space"] for name, head in heads.items() if hasattr(head, "space")}
-        weights = with_spaces(whole.state_dict(), weights_of(start), spaces)
+        weights = with_spaces(whole.state_dict(), found, spaces)
         loaded = load_parts(whole, weights, str(start))
         _keep_spaces(heads, spaces, loaded, set(weights))
     pretrained = {f"encoders.{name}" for name, e in built.encoders.items() if getattr(e, "pretrained", False)}
     known = pretrained | set(loaded.parts if loaded else ())
-    fresh = {name for name in ("fusion", *(f"encoders.{n}" for n in built.encoders)) if name not in known}
-    if needs_weights and any(part != "fusion" for part in fresh):
-        raise RequestError(_no_base(config, fresh, loaded))
-    adapter.apply(built, set() if of_tasks else fresh)
+    fresh = set() if of_tasks else set(adapters) - known
+    if bare := _bare(config, adapters, fresh, carried):
+        raise RequestError(_no_base(config, bare, loaded))
+    put_on(built, adapters, set(adapters) - fresh - carried)
     if not config["train"] and not known:
         raise RequestError("train=false measures what was loaded, and nothing was. Set init_from=RUN_DIRECTORY.")
     if config["train"] and not any(p.requires_grad for part in (built, *heads.values()) for p in part.parameters()):
@@ -80,12 +86,26 @@ def _keep_spaces(
         )
 
 
-def _no_base(config: Config, fresh: set[str], loaded: Loaded | None) -> str:
-    part = next(part for part in sorted(fresh) if part != "fusion")
+def _bare(
+    config: Config, adapters: Mapping[str, Adapter], fresh: Collection[str], carried: Collection[str]
+) -> str | None:
+    """Return a part that has nothing to adapt. A fusion without weights is trained in full, where nothing else was said of it."""
+    chosen = of_towers(config["adapter"])
+    for part in sorted(fresh):
+        adapter = adapters[part]
+        asked = part != "fusion" or "fusion" in chosen or getattr(adapter, "linear", False) or part in carried
+        if asked and adapter.needs_weights:
+            return part
+    return None
+
+
+def _no_base(config: Config, part: str, loaded: Loaded | None) -> str:
     why = f" ({loaded.fresh[part]})" if loaded and part in loaded.fresh else ""
+    tower = part.rpartition(".")[2]
+    key = f"adapter/{tower}" if tower in of_towers(config["adapter"]) else "adapter"
     return (
         f"this adapter needs trained weights, and {part} has none{why}. Set init_from=RUN_DIRECTORY, choose pretrained "
-        "weights for it, or adapter=full to train from scratch."
+        f"weights for it, or {key}=full to train from scratch."
     )
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from mmexp.build.making import Config, make
+from mmexp.build.adapting import adapted, adapters_of, parts_of, put_on
+from mmexp.build.making import Config
 from mmexp.build.parts import model, objectives
 from mmexp.errors import RequestError
 from mmexp.model import Model
@@ -51,19 +51,19 @@ def best_checkpoint(directory: Path) -> Path:
 
 
 def restore(path: Path) -> tuple[Model, dict[str, nn.Module]]:
-    """Return model and objectives of a run, or of a weights file, with their weights; what an adapter added is merged."""
+    """Return model and objectives of a run, or of a weights file; what an adapter added is merged if it can be."""
     if path.is_dir():
         config, weights = run_config(path), read_weights(best_checkpoint(path))
     else:
         weights, config = read_weights(path), config_beside(path)
     modalities = sorted({name.split(".")[2] for name in weights if name.startswith("model.encoders.")})
     built = model(config, modalities)
-    adapter = make(adapter_of(config))
-    if any(".lora_" in name for name in weights):
-        adapter.apply(built, set(_unadapted(weights)))
+    adapters = adapters_of(config, built)
+    put_on(built, adapters, adapted(weights, adapters))
     heads = objectives(config, built.shape(_classes(config, weights), _taught_widths(config, weights)))
     nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)}).load_state_dict(weights)
-    adapter.merge(built)
+    for name, part in parts_of(built).items():
+        adapters[name].merge(part)
     return built, heads
 
 
@@ -86,21 +86,8 @@ def _taught_widths(config: Config, weights: Mapping[str, torch.Tensor]) -> Teach
     return TeacherShape(widths)
 
 
-def _unadapted(weights: Mapping[str, Any]) -> set[str]:
-    """Return the parts without low-rank layers: they were trained in full."""
-    from mmexp.weights import part_of
-
-    every = {part_of(name) for name in weights if name.startswith("model.")}
-    return every - {part_of(name) for name in weights if ".lora_" in name}
-
-
-def adapter_of(config: Config) -> Config:
-    """Return the node of the adapter: that of the method against forgetting, where it has one."""
-    return (config.get("continual") or {}).get("adapter") or config["adapter"]
-
-
 def weights_of(path: Path) -> dict[str, torch.Tensor]:
-    """Return a weights file's tensors, or those of a run directory with its adapter merged into the weights."""
+    """Return a weights file's tensors, or those of a run directory with its adapter merged into the weights, if it can be."""
     if not path.is_dir():
         return read_weights(path)
     built, heads = restore(path)

@@ -34,8 +34,7 @@ def teacher(config: Config, modalities: Collection[str]) -> Teacher | None:
     if not named or not asked:
         return None
     built, heads = _teaching(str(named), modalities)
-    kept = {name: encoder for name, encoder in built.encoders.items() if name in modalities}
-    return Teacher(Model(kept, built.fusion), heads, asked)
+    return Teacher(built.of(modalities), heads, asked)
 
 
 def _teaching(named: str, modalities: Collection[str]) -> tuple[Model, Mapping[str, nn.Module]]:

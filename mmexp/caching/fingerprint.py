@@ -13,6 +13,7 @@ from torch import Tensor, nn
 PACKAGE = Path(__file__).parents[1]
 # Whatever turns a sample into an output.
 CODE = (
+    "adapters",
     "encoders",
     "fusion",
     "objectives",

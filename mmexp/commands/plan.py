@@ -51,6 +51,7 @@ def facts(experiment: Any) -> list[tuple[str, str]]:
     state = 3 * sum(p.numel() * p.element_size() for p in parameters if p.requires_grad)
     rows = {name: len(loader.dataset) for name, loader in {"train": experiment.train, **experiment.evaluations}.items()}
     named = {"encoder " + name: part for name, part in task.model.encoders.items()}
+    named |= {"alignment " + name: part for name, part in task.model.alignment.items()}
     named |= {"fusion": task.model.fusion, **{"objective " + n: part for n, part in task.objectives.items()}}
     parts = [(name, f"{sum(p.numel() for p in part.parameters()):,} parameters") for name, part in named.items()]
     return [

@@ -23,6 +23,7 @@ class Classify(nn.Module):
     """
 
     needs = ("{source}", "labels")
+    linear_head = True
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ class Multilabel(nn.Module):
     """
 
     needs = ("{source}", "targets")
+    linear_head = True
 
     def __init__(self, shape: ModelShape, *, source: str = "fused"):
         super().__init__()

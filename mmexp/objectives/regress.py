@@ -20,6 +20,7 @@ class Regress(nn.Module):
     """
 
     needs = ("{source}", "number")
+    linear_head = True
 
     def __init__(
         self, shape: ModelShape, *, source: str = "fused", loss: Literal["squared", "smooth_l1", "absolute"] = "squared"

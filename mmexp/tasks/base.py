@@ -99,13 +99,15 @@ class Task(L.LightningModule):
         return whole, {"loss": (whole.given * whole.losses).sum().detach(), **numbers, **seen}
 
     def on_train_start(self) -> None:
-        """Keep fully frozen parts as in evaluation, dropout and all, and let frozen batch norms rest: frozen is bit-equal."""
+        """Keep fully frozen parts as in evaluation, dropout and all, and let batch norms rest of which anything is frozen."""
         for part in [*self.model.encoders.values(), self.model.fusion]:
             if not any(p.requires_grad for p in part.parameters()):
                 part.eval()
-        for module in self.model.modules():
-            if hasattr(module, "running_mean") and not any(p.requires_grad for p in module.parameters()):
-                module.eval()
+            for module in part.modules():
+                # Where only biases are trained, or a norm has no weights in a part of which some are frozen, it rests too.
+                own = list(module.parameters()) or list(part.parameters())
+                if hasattr(module, "running_mean") and not all(p.requires_grad for p in own):
+                    module.eval()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one step; every `log_every_steps` steps its numbers are logged."""

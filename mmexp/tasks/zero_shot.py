@@ -25,7 +25,7 @@ def class_vectors(
     vectors = []
     for start in range(0, len(flat), _TEXTS_AT_ONCE):
         prepared = encoder.prepare(flat[start : start + _TEXTS_AT_ONCE])
-        encoded = encoder({name: tensor.to(device) for name, tensor in prepared.items()})
+        encoded = model.encode_one("text", {name: tensor.to(device) for name, tensor in prepared.items()})
         vectors.append(embed({"text": encoded})["text"])
     return F.normalize(torch.cat(vectors).unflatten(0, (len(texts), -1)).mean(1), dim=-1)
 

@@ -9,6 +9,7 @@ from stand_ins import TinyImage, TinyText, batch_of, views_of
 from mmexp.adapters.frozen import Frozen
 from mmexp.adapters.full import Full
 from mmexp.adapters.lora import Lora
+from mmexp.build.adapting import parts_of, put_on
 from mmexp.encoders.timm_image import TimmImage
 from mmexp.errors import RequestError
 from mmexp.fusion.none import NoFusion
@@ -23,6 +24,15 @@ def make():
     return Model(
         {"image": TinyImage(), "text": TinyText()}, CrossAttentionFusion({"image": 16, "text": 12}, dim=12, heads=3)
     )
+
+
+def adapt(model: Model, adapter) -> None:
+    put_on(model, dict.fromkeys(parts_of(model), adapter), parts_of(model))
+
+
+def merge(model: Model, adapter) -> None:
+    for part in parts_of(model).values():
+        adapter.merge(part)
 
 
 def trained(model: Model, steps: int = 3) -> list[torch.nn.Module]:
@@ -42,7 +52,7 @@ def trained(model: Model, steps: int = 3) -> list[torch.nn.Module]:
 @pytest.mark.parametrize("fresh", [set(), {"fusion"}], ids=["all loaded", "fresh fusion"])
 def test_trained_parameters_get_gradients_and_frozen_ones_stay_bit_equal(adapter, fresh):
     model = make()
-    adapter.apply(model, fresh)
+    put_on(model, dict.fromkeys(parts_of(model), adapter), set(parts_of(model)) - fresh)
     before = copy.deepcopy(model.state_dict())
     trained(model)
     for name, parameter in model.named_parameters():
@@ -60,7 +70,7 @@ def test_trained_parameters_get_gradients_and_frozen_ones_stay_bit_equal(adapter
 def test_lora_starts_as_the_model_it_adapts():
     model, batch = make(), batch_of()
     before = model.fuse(model.encode(batch)).pooled
-    Lora(rank=2).apply(model, set())
+    adapt(model, Lora(rank=2))
     assert torch.equal(model.fuse(model.encode(batch)).pooled, before)
     a = model.encoders["image"].mix.lora_A["default"].weight
     b = model.encoders["image"].mix.lora_B["default"].weight
@@ -72,17 +82,17 @@ def test_merging_changes_no_output_and_restores_the_names():
     model, batch = make(), batch_of()
     names = set(model.state_dict())
     adapter = Lora(rank=2)
-    adapter.apply(model, set())
+    adapt(model, adapter)
     trained(model)
     before = model.fuse(model.encode(batch)).pooled
-    adapter.merge(model)
+    merge(model, adapter)
     assert set(model.state_dict()) == names
     assert torch.allclose(model.fuse(model.encode(batch)).pooled, before, atol=1e-5)
 
 
 def test_targets_that_match_nothing_are_refused():
     with pytest.raises(RequestError, match=r"'qkvv' matches no layer of encoders\.image\. Its layers are: patch, mix"):
-        Lora(targets="qkvv").apply(make(), set())
+        adapt(make(), Lora(targets="qkvv"))
 
 
 def test_lora_follows_a_dilated_convolution():
@@ -94,7 +104,7 @@ def test_lora_follows_a_dilated_convolution():
     batch = {"image": {"pixels": torch.rand(2, 3, 32, 32)}}
     before = model.encode(batch)["image"].pooled
     adapter = Lora(rank=2)
-    adapter.apply(model, set())
+    adapt(model, adapter)
     assert torch.allclose(model.encode(batch)["image"].pooled, before, atol=1e-6)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -102,5 +112,5 @@ def test_lora_follows_a_dilated_convolution():
                 parameter.normal_(std=0.1)
     adapted = model.encode(batch)["image"].pooled
     assert not torch.allclose(adapted, before, atol=1e-3)
-    adapter.merge(model)
+    merge(model, adapter)
     assert torch.allclose(model.encode(batch)["image"].pooled, adapted, atol=1e-4)

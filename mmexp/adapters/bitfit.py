@@ -1,0 +1,25 @@
+"""BitFit: biases alone are trained (arXiv:2106.10199)."""
+
+from torch import nn
+
+from mmexp.adapters.layers import instead, key_of
+from mmexp.errors import RequestError
+
+
+class BitFit:
+    """Train all biases of a part, those of norms among them, and nothing else."""
+
+    needs_weights = True
+    added = None
+
+    def apply(self, name: str, part: nn.Module) -> None:
+        """Freeze all but the biases. Raises RequestError where there is none."""
+        part.requires_grad_(False)
+        biases = [p for own, p in part.named_parameters() if own.endswith("bias")]
+        if not biases:
+            raise RequestError(f"{key_of(name)}: {name} has no biases to train. {instead(name, part)}")
+        for bias in biases:
+            bias.requires_grad_(True)
+
+    def merge(self, part: nn.Module) -> None:
+        """Nothing was added, nothing is merged."""
