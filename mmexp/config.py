@@ -25,7 +25,11 @@ GROUPS = (
 )
 SECTIONS = (*GROUPS, "strong", "variation", "cache", "budget", "checkpoint", "early_stopping", "sweep")
 # Keys that a part shares with all of its group, beside those of its own target.
-SHARED = {"data": "mmexp.data.loading.Loading", "objective": "mmexp.config.Weighted"}
+SHARED = {
+    "data": "mmexp.data.loading.Loading",
+    "objective": "mmexp.config.Weighted",
+    "encoder": "mmexp.config.Tower",
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,13 @@ class Weighted:
     """What every objective has beside its own keys: the weight of its losses."""
 
     weight: Curriculum[float]
+
+
+@dataclass(frozen=True)
+class Tower:
+    """What every encoder has beside its own keys: a run whose tower of the same modality it starts from."""
+
+    weights: str | None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What was asked for, and what stands ready to do it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,10 @@ class Request:
 
 @dataclass
 class Experiment:
-    """Everything of a run, built and ready. `limit` names the key of `budget` that ends it, seconds apart."""
+    """Everything of a run, built and ready. `limit` names the key of `budget` that ends it, seconds apart.
+
+    `towers` says of each encoder that came trained whose weights it has.
+    """
 
     task: Task
     trainer: L.Trainer
@@ -41,5 +44,6 @@ class Experiment:
     stopwatch: Stopwatch
     source: DataSource
     loaded: Loaded | None
+    towers: Mapping[str, str] = field(default_factory=dict)
     keeping: Keeping | None = None
     limit: str = "steps"

@@ -1,7 +1,7 @@
 """Model and objectives with the weights that they start from, and what of them is trained."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from mmexp.build.making import ASSETS, Config, make
 from mmexp.build.parts import model, objectives
 from mmexp.build.restoring import adapter_of, weights_of
 from mmexp.build.teaching import check_teacher, self_taught_objectives, teaches_itself
+from mmexp.build.towers import comes_trained, trained_towers
 from mmexp.errors import RequestError, nearest
 from mmexp.model import Model
 from mmexp.needs import check_needs
@@ -21,11 +22,15 @@ from mmexp.weights import Loaded, load_parts, with_spaces
 
 @dataclass
 class Assembled:
-    """A model with objectives and adapter, and what weights it started from."""
+    """A model with objectives and adapter, and what weights it started from.
+
+    `towers` says of each encoder that came with trained weights of its own, or with another run's, whose they are.
+    """
 
     model: Model
     objectives: dict[str, nn.Module]
     loaded: Loaded | None
+    towers: Mapping[str, str] = field(default_factory=dict)
 
 
 def assemble(config: Config, modalities: list[str], supervision: Supervision, taught: TeacherShape) -> Assembled:
@@ -40,7 +45,8 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
     # Adapters of tasks in sequence are for what the first of these trains, fresh or not.
     of_tasks = adapter_of(config) is not config["adapter"]
     needs_weights = adapter.needs_weights and not of_tasks
-    start = starting_weights(config, needs_weights)
+    all_trained = all(comes_trained(config["encoder"][name], encoder) for name, encoder in built.encoders.items())
+    start = starting_weights(config, needs_weights and not all_trained)
     loaded = None
     if start is not None:
         whole = nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)})
@@ -48,8 +54,9 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
         weights = with_spaces(whole.state_dict(), weights_of(start), spaces)
         loaded = load_parts(whole, weights, str(start))
         _keep_spaces(heads, spaces, loaded, set(weights))
-    pretrained = {f"encoders.{name}" for name, e in built.encoders.items() if getattr(e, "pretrained", False)}
-    known = pretrained | set(loaded.parts if loaded else ())
+    # After those of the whole model, since what is said of one tower is meant for it.
+    towers = trained_towers(config, built, loaded.parts if loaded else ())
+    known = {f"encoders.{name}" for name in towers} | set(loaded.parts if loaded else ())
     fresh = {name for name in ("fusion", *(f"encoders.{n}" for n in built.encoders)) if name not in known}
     if needs_weights and any(part != "fusion" for part in fresh):
         raise RequestError(_no_base(config, fresh, loaded))
@@ -60,7 +67,7 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
         raise RequestError(
             "nothing is left to train: all is frozen. Choose adapter=lora or adapter=full, or train=false."
         )
-    return Assembled(built, heads, loaded)
+    return Assembled(built, heads, loaded, towers)
 
 
 def _keep_spaces(
