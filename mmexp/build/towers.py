@@ -11,7 +11,7 @@ from mmexp.build.parts import run_of
 from mmexp.build.restoring import restore
 from mmexp.errors import RequestError
 from mmexp.model import Model
-from mmexp.weights import load_parts
+from mmexp.weights import misfit
 
 # A text whose tokens tell one tokenizer from another.
 _PROBE = "A photographically unreal cat: 2 moons."
@@ -51,13 +51,15 @@ def _taken(key: str, name: str, encoder: nn.Module, path: Path) -> str:
         theirs = restore(path)[0].encoders
         if name not in theirs:
             raise RequestError(f"'{path}' has no {name} tower; it has {', '.join(theirs)}.")
-        there, here = (nn.ModuleDict({"encoders": nn.ModuleDict({name: e})}) for e in (theirs[name], encoder))
-        loaded = load_parts(here, there.state_dict(), str(path))
+        weights = theirs[name].state_dict()
+        if why := misfit(encoder.state_dict(), weights):
+            raise RequestError(f"the tower of '{path}' does not fit: {why}.")
+        encoder.load_state_dict(weights)
         if what := _otherwise(encoder, theirs[name]):
             raise RequestError(f"'{path}' prepares its {name}s otherwise: {what}.")
     except RequestError as error:
         raise RequestError(f"{key}: {error}") from error
-    return f"{path}, {sum(loaded.parts.values()):,} loaded"
+    return f"{path}, {sum(tensor.numel() for tensor in weights.values()):,} loaded"
 
 
 def _otherwise(own: Any, theirs: Any) -> str | None:

@@ -32,7 +32,11 @@ class AudioSpectrogramTransformer(SoundEncoder):
         super().__init__(RATE, model.config.num_mel_bins, model.config.max_length)
         self.model, self.pretrained = model, pretrained and name is not None
         self.mean, self.deviation = mean, deviation
-        self.grid = tuple(model.embeddings.get_shape(model.config))  # type: ignore[assignment]
+        self.grid = tuple(model.embeddings.get_shape(model.config))
+        # Of patches that overlap none can be hidden alone: then there is no spectrogram to take apart.
+        sizes = (model.config.num_mel_bins, model.config.max_length)
+        if any(size % cells for size, cells in zip(sizes, self.grid, strict=True)):
+            self.spectrogram_size = None
         self.dim = retire_unused(self, blank_clip(self)).pooled.shape[-1]
 
     def spectrogram(self, samples: Tensor) -> Prepared:

@@ -19,12 +19,14 @@ class SoundEncoder(nn.Module):
 
     modality = "audio"
     pretrained = False
-    grid: tuple[int, int]
+    grid: tuple[int, ...]
+    spectrogram_size: tuple[int, int] | None
     dim: int
 
     def __init__(self, rate: int, mels: int, frames: int):
         super().__init__()
-        self.rate, self.log_mel, self.spectrogram_size = rate, LogMel(rate, mels), (mels, frames)
+        self.rate, self.log_mel = rate, LogMel(rate, mels)
+        self.spectrogram_size = (mels, frames)
         self.length = (frames - 1) * self.log_mel.hop + self.log_mel.width
 
     def prepare(self, values: Sequence[Any]) -> Prepared:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from stand_ins import tiny_audio
+from stand_ins import tiny_audio, views_of
 from torch import nn
 
 from mmexp.adapters.lora import Lora
@@ -18,6 +18,7 @@ from mmexp.encoders.huggingface_audio import huggingface_audio
 from mmexp.errors import RequestError
 from mmexp.fusion.none import NoFusion
 from mmexp.model import Model
+from mmexp.objectives.masked_audio import MaskedAudio
 
 LAYERS = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 CONVOLUTIONS = {"conv_dim": [16, 16], "conv_stride": [5, 4], "conv_kernel": [10, 8], "num_feat_extract_layers": 2}
@@ -92,6 +93,7 @@ def test_the_form_of_what_it_gives(encoder):
     assert columns - 1 < counts[1] / rows < columns + 1
     if hasattr(encoder, "grid"):
         assert encoder.grid[0] * encoder.grid[1] == encoded.mask.shape[1]
+    if getattr(encoder, "spectrogram_size", None):
         assert prepared["spectrogram"].shape[1:] == encoder.spectrogram_size
 
 
@@ -190,6 +192,17 @@ def test_ast_hears_what_its_own_extractor_makes(tmp_path):
         torch.testing.assert_close(
             encoder.eval()(ours).pooled, model(ours["spectrogram"].transpose(1, 2)).pooler_output
         )
+
+
+def test_only_patches_that_do_not_overlap_can_be_hidden():
+    overlapping = Model({"audio": AudioSpectrogramTransformer(options=AST)}, NoFusion({}))
+    with pytest.raises(RequestError, match="no spectrogram to hide"):
+        MaskedAudio(overlapping.shape())
+    apart = {**AST, "patch_size": 16, "frequency_stride": 16, "time_stride": 16}
+    model = Model({"audio": AudioSpectrogramTransformer(options=apart)}, NoFusion({}))
+    sounding = {"audio": made(model.encoders["audio"], model.encoders["audio"].prepare(sounds(2.0, 0.5))["samples"])}
+    loss = MaskedAudio(model.shape())(views_of(model, {**sounding, "index": torch.arange(2)})).losses["masked_audio"]
+    assert loss > 0
 
 
 def test_what_fills_a_clip_up_changes_nothing_of_a_cnn():
