@@ -72,7 +72,7 @@ def _load(name: str | None, pretrained: bool, options: dict[str, Any]) -> tuple[
             raise RequestError(f"encoder.audio.options: {first_line(error)}") from error
     wrong = f"'{name}' is neither a folder with an AST nor to be had from the hub"
     with in_folder(wrong) if Path(name).is_dir() else from_hub(wrong):
-        extractor = AutoFeatureExtractor.from_pretrained(name)
         config = ASTConfig.from_pretrained(name, **options)
+        extractor = AutoFeatureExtractor.from_pretrained(name)
         model = ASTModel.from_pretrained(name, config=config) if pretrained else ASTModel(config)
     return model, extractor.mean, extractor.std

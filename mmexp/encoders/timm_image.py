@@ -107,7 +107,8 @@ def create(
     by_name = {"file": weights} if weights and not carried else {}
     overlay = {"pretrained_cfg_overlay": {**(settings or {}), **by_name}} if settings or by_name else {}
     make = partial(timm.create_model, name, num_classes=0, **overlay, **arguments)
-    with from_hub(f"timm could not load '{name}'") if pretrained or ":" in name else _building(name, arguments):
+    how = f" with {options} (options=null: as it was trained)" if options else ""
+    with from_hub(f"timm could not load '{name}'{how}") if pretrained or ":" in name else _building(name, arguments):
         model = make(pretrained=pretrained or bool(by_name))
     if carried and weights:
         load_in_order(model, weights)
