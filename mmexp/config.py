@@ -29,6 +29,7 @@ SHARED = {
     "data": "mmexp.data.loading.Loading",
     "objective": "mmexp.config.Weighted",
     "optimizer": "mmexp.training.groups.Stepping",
+    "encoder": "mmexp.config.Tower",
 }
 
 
@@ -37,6 +38,13 @@ class Weighted:
     """What every objective has beside its own keys: the weight of its losses."""
 
     weight: Curriculum[float]
+
+
+@dataclass(frozen=True)
+class Tower:
+    """What every encoder has beside its own keys: a run whose tower of the same modality it starts from."""
+
+    weights: str | None
 
 
 @dataclass(frozen=True)

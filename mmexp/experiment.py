@@ -145,6 +145,7 @@ def prepare(request: Request) -> Experiment:
         stopwatch=stopwatch,
         source=source,
         loaded=assembled.loaded,
+        towers=assembled.towers,
         keeping=keeping,
         limit=limit,
         resting=resting,

@@ -1,6 +1,7 @@
 """What a run says of itself: its opening lines, and the facts of `run.json`."""
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -18,12 +19,21 @@ def opening(experiment: Experiment, request: Request) -> str:
     total, trained = counted(task)
     part = "all trained" if trained == total else f"{trained / total:.1%} trained"
     rows = ", ".join(f"{name} {len(samples):,}" for name, samples in splits.items())
-    start = f"{experiment.loaded.told()}\n" if experiment.loaded else ""
-    if experiment.resting:
-        start += f"not trained, since no loss depends on it: {', '.join(experiment.resting)}\n"
+    start = "".join(f"{line}\n" for line in started(experiment))
     doing = f"{part}; {_length(experiment)}" if request.config["train"] else "measured as they are"
     told = f"{request.config['name']}: {total / 1e6:.1f} M weights, {doing}; rows: {rows}"
     return f"{start}{told}\nrun: {request.directory}"
+
+
+def started(experiment: Experiment) -> list[str]:
+    """Return in lines what weights there are to start from, and which parts stay as they start."""
+    whole = [experiment.loaded.told()] if experiment.loaded else []
+    resting = ", ".join(experiment.resting)
+    return [
+        *whole,
+        *(f"weights of encoder {name}: {origin}" for name, origin in experiment.towers.items()),
+        *([f"not trained, since no loss depends on it: {resting}"] if resting else []),
+    ]
 
 
 def _length(experiment: Experiment) -> str:
@@ -41,6 +51,9 @@ def facts(request: Request, experiment: Experiment) -> dict[str, Any]:
     task, config = experiment.task, request.config
     total, trained = counted(task)
     origins = {"init_from": experiment.loaded and experiment.loaded.source, "teacher": config["teacher"]}
+    towers = {name: config["encoder"][name].get("weights") or "" for name in task.model.encoders}
+    # What a package carries is told by the package's name.
+    origins |= {f"encoder.{name}.weights": path for name, path in towers.items() if path and Path(path).exists()}
     return {
         "command": f"mmexp train {' '.join(request.overrides)}".strip(),
         "overrides": request.overrides,

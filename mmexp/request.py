@@ -1,7 +1,7 @@
 """What was asked for, and what stands ready to do it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ class Request:
 class Experiment:
     """Everything of a run, built and ready. `limit` names the key of `budget` that ends it, seconds apart.
 
-    `resting` are the encoders, and the fusion, that no loss reaches.
+    `towers` says of each encoder that came trained whose weights it has, `resting` are those, and the fusion, that no loss
+    reaches.
     """
 
     task: Task
@@ -44,6 +45,7 @@ class Experiment:
     stopwatch: Stopwatch
     source: DataSource
     loaded: Loaded | None
+    towers: Mapping[str, str] = field(default_factory=dict)
     keeping: Keeping | None = None
     limit: str = "steps"
     resting: Sequence[str] = ()

@@ -100,7 +100,7 @@ def load_parts(module: nn.Module, weights: Weights, source: str) -> Loaded:
     """Copy `weights` into every part of `module` that they fit whole. Raises RequestError where no part of the model fits."""
     offered, result = by_part(weights), Loaded(source)
     for part, own in by_part(module.state_dict()).items():
-        why = _misfit(own, offered.get(part, {}))
+        why = misfit(own, offered.get(part, {}))
         if why:
             result.fresh[part] = why
         else:
@@ -118,7 +118,8 @@ def _count(weights: Weights) -> int:
     return sum(tensor.numel() for tensor in weights.values())
 
 
-def _misfit(own: Weights, offered: Weights) -> str | None:
+def misfit(own: Weights, offered: Weights) -> str | None:
+    """Return why `offered` weights do not fit a part whole, None where they do."""
     if not offered:
         return "not among the weights"
     for name, tensor in own.items():

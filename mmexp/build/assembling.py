@@ -1,7 +1,7 @@
 """Model and objectives with the weights that they start from, and what of them is trained."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from mmexp.build.making import ASSETS, Config
 from mmexp.build.parts import model, objectives
 from mmexp.build.restoring import weights_of
 from mmexp.build.teaching import check_teacher, self_taught_objectives, teaches_itself
+from mmexp.build.towers import comes_trained, trained_towers
 from mmexp.config import of_towers
 from mmexp.errors import RequestError, nearest
 from mmexp.model import Model
@@ -23,11 +24,15 @@ from mmexp.weights import Loaded, load_parts, with_spaces
 
 @dataclass
 class Assembled:
-    """A model with objectives and adapter, and what weights it started from."""
+    """A model with objectives and adapter, and what weights it started from.
+
+    `towers` says of each encoder that came with trained weights of its own, or with another run's, whose they are.
+    """
 
     model: Model
     objectives: dict[str, nn.Module]
     loaded: Loaded | None
+    towers: Mapping[str, str] = field(default_factory=dict)
 
 
 def assemble(config: Config, modalities: list[str], supervision: Supervision, taught: TeacherShape) -> Assembled:
@@ -41,7 +46,9 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
     adapters = adapters_of(config, built)
     # Adapters of tasks in sequence are for what the first of these trains, fresh or not.
     of_tasks = adapter_of(config) is not config["adapter"]
-    start = starting_weights(config, not of_tasks and any(adapter.needs_weights for adapter in adapters.values()))
+    needs_weights = not of_tasks and any(adapter.needs_weights for adapter in adapters.values())
+    all_trained = all(comes_trained(config["encoder"][name], encoder) for name, encoder in built.encoders.items())
+    start = starting_weights(config, needs_weights and not all_trained)
     loaded, carried = None, set()
     if start is not None:
         found = weights_of(start)
@@ -54,8 +61,9 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
         weights = with_spaces(whole.state_dict(), found, spaces)
         loaded = load_parts(whole, weights, str(start))
         _keep_spaces(heads, spaces, loaded, set(weights))
-    pretrained = {f"encoders.{name}" for name, e in built.encoders.items() if getattr(e, "pretrained", False)}
-    known = pretrained | set(loaded.parts if loaded else ())
+    # After those of the whole model, since what is said of one tower is meant for it.
+    towers = trained_towers(config, built, loaded.parts if loaded else ())
+    known = {f"encoders.{name}" for name in towers} | set(loaded.parts if loaded else ())
     fresh = set() if of_tasks else set(adapters) - known
     if bare := _bare(config, adapters, fresh, carried):
         raise RequestError(_no_base(config, bare, loaded))
@@ -66,7 +74,7 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
         raise RequestError(
             "nothing is left to train: all is frozen. Choose adapter=lora or adapter=full, or train=false."
         )
-    return Assembled(built, heads, loaded)
+    return Assembled(built, heads, loaded, towers)
 
 
 def _keep_spaces(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 
 from torch import nn
 
@@ -12,6 +13,7 @@ from mmexp.data.variation import Redrawn, Variation
 from mmexp.data.without import measured_without
 from mmexp.errors import RequestError
 from mmexp.model import Model
+from mmexp.signatures import signature
 from mmexp.training.groups import Stepping
 from mmexp.types import DataSource, ModelShape
 
@@ -64,8 +66,31 @@ def model(config: Config, modalities: list[str]) -> Model:
             f"the data holds {', '.join(modalities)} and the encoders are for {', '.join(towers)}: nothing to learn from. "
             "See data.columns."
         )
-    encoders = {name: make(towers[name]) for name in chosen}
+    encoders = {name: _encoder(towers[name]) for name in chosen}
     return Model(encoders, make(config["fusion"], {name: encoder.dim for name, encoder in encoders.items()}))
+
+
+# Any other path that a tower's `weights` name is a run, there or gone since.
+_FILES = (".safetensors", ".pth", ".pt", ".bin", ".npz")
+
+
+def run_of(node: Config) -> Path | None:
+    """Return the run directory or checkpoint that a tower's `weights` name, None where they are the encoder's own to read."""
+    weights = node.get("weights")
+    if not weights:
+        return None
+    path = Path(weights)
+    foreign = weights.startswith("package:") or (path.suffix in _FILES and not path.with_suffix(".yaml").is_file())
+    return None if _reads_weights(node) and foreign and not path.is_dir() else path
+
+
+def _reads_weights(node: Config) -> bool:
+    return "weights" in signature(node["_target_"]).parameters
+
+
+def _encoder(node: Config) -> nn.Module:
+    """Return an encoder with the weights that it can read itself; those of runs come later."""
+    return make(node, without=() if _reads_weights(node) and not run_of(node) else ("weights",))
 
 
 def objectives(config: Config, shape: ModelShape) -> dict[str, nn.Module]:

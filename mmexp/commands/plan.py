@@ -24,8 +24,10 @@ def _print(experiment: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    if experiment.loaded:
-        print(experiment.loaded.told())
+    from mmexp.facts import started
+
+    for line in started(experiment):
+        print(line)
     table = Table(title="what this run would be", show_header=False)
     for key, value in facts(experiment):
         table.add_row(key, value)
@@ -58,6 +60,7 @@ def facts(experiment: Any) -> list[tuple[str, str]]:
         *parts,
         ("parameters", f"{total:,}, of them trained {trained:,} ({trained / total:.1%})"),
         ("weights from", experiment.loaded.source if experiment.loaded else "the seed alone"),
+        *((f"but encoder {name} from", origin) for name, origin in experiment.towers.items()),
         ("rows", ", ".join(f"{name} {n:,}" for name, n in rows.items())),
         ("steps", f"{steps:,} of {len(batch['index'])} rows"),
         ("FLOPs a step", f"{cost.flops / 1e9:,.1f} G"),

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mmexp.attention import fast_attention, masked_mean
-from mmexp.encoders.names import first_line
+from mmexp.encoders.hub import from_hub, in_folder
+from mmexp.encoders.packages import located
 from mmexp.encoders.tokens import pad, word_edges, words_of
 from mmexp.encoders.unused import retire_unused
 from mmexp.errors import RequestError
@@ -19,8 +20,8 @@ from mmexp.types import Encoded, Marks, PositiveInt, Prepared
 class HuggingFaceText(nn.Module):
     """The model `name`, pooled as the mean of its real tokens. `pretrained=false` takes its architecture alone.
 
-    `context` is the most tokens a caption may have, at most what the model can; `cut` counts longer ones. A local folder
-    is read without the network. Raises RequestError where there is no such model.
+    `context` is the most tokens a caption may have, at most what the model can; `cut` counts longer ones. A local folder,
+    or `package:PACKAGE/FOLDER`, is read without the network. Raises RequestError where there is no such model.
     """
 
     modality = "text"
@@ -83,17 +84,14 @@ def _load(name: str, pretrained: bool) -> tuple[Any, Any]:
     """Return tokenizer and text model."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    local = {"local_files_only": True} if Path(name).is_dir() else {}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **local)
+    name = located(name)
+    wrong = f"'{name}' is neither a folder with a model and its tokenizer nor to be had from the hub"
+    with in_folder(wrong) if Path(name).is_dir() else from_hub(wrong):
+        tokenizer = AutoTokenizer.from_pretrained(name)
         if pretrained:
-            model = AutoModel.from_pretrained(name, dtype=torch.float32, **local)
+            model = AutoModel.from_pretrained(name, dtype=torch.float32)
         else:
-            model = AutoModel.from_config(AutoConfig.from_pretrained(name, **local))
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise RequestError(
-            f"'{name}' is neither a folder with a model and its tokenizer nor to be had from the hub: {first_line(error)}"
-        ) from error
+            model = AutoModel.from_config(AutoConfig.from_pretrained(name))
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
     model = getattr(model, "text_model", model)

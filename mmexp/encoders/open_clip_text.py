@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmexp.attention import fast_attention, masked_mean
-from mmexp.encoders.open_clip_towers import tower
+from mmexp.encoders.open_clip_towers import tokenizer_of, tower
 from mmexp.encoders.tokens import word_edges, words_of
 from mmexp.encoders.unused import retire_unused
 from mmexp.types import Encoded, Marks, Prepared
@@ -25,10 +25,8 @@ class OpenClipText(nn.Module):
 
     def __init__(self, name: str, pretrained: str | None = None):
         super().__init__()
-        import open_clip
-
         self.model = tower(name, pretrained, "text")
-        self.tokenizer = open_clip.get_tokenizer(name)
+        self.tokenizer = tokenizer_of(name)
         self.pretrained, self.cut = pretrained is not None or ":" in name, 0
         self.context: int = self.tokenizer.context_length
         self.vocab_size: int = self.model.vocab_size

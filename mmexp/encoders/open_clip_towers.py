@@ -1,9 +1,11 @@
 """One tower of an open_clip model, with or without trained weights."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mmexp.encoders.names import first_line, nearest_of_many
+from mmexp.encoders.hub import from_hub, in_folder
+from mmexp.encoders.names import nearest_of_many
 from mmexp.errors import RequestError
 
 
@@ -21,12 +23,23 @@ def tower(name: str, pretrained: str | None, which: str) -> Any:
     if ":" not in name and pretrained is None:
         return _random(name.replace("/", "-"), which)
     _check_weights(name, pretrained)
-    try:
-        # force_custom_text gathers the text tower in one module; its weights are renamed on loading.
-        model = open_clip.create_model(name, pretrained=pretrained, force_custom_text=True, pretrained_text=False)
-    except (RuntimeError, OSError, ValueError) as error:
-        raise RequestError(f"open_clip could not load '{name}' ({pretrained}): {first_line(error)}") from error
-    return getattr(model, which)
+    # force_custom_text gathers the text tower in one module; its weights are renamed on loading.
+    make = partial(open_clip.create_model, name, pretrained=pretrained, force_custom_text=True, pretrained_text=False)
+    local = name.startswith("local-dir:") or (pretrained is not None and Path(pretrained).is_file())
+    with (in_folder if local else from_hub)(f"open_clip could not load '{name}' ({pretrained})"):
+        return getattr(make(), which)
+
+
+def tokenizer_of(name: str) -> Any:
+    """Return open_clip's tokenizer of a model; that of SigLIP comes from the hub. Raises RequestError."""
+    import open_clip
+
+    config = {} if ":" in name else open_clip.get_model_config(name) or {}
+    if ":" not in name and "hf_tokenizer_name" not in config.get("text_cfg", {}):
+        return open_clip.get_tokenizer(name)
+    # A folder may name a tokenizer of the hub.
+    with from_hub(f"open_clip could not load the tokenizer of '{name}'"):
+        return open_clip.get_tokenizer(name)
 
 
 def _check_weights(name: str, pretrained: str | None) -> None:

@@ -1,6 +1,8 @@
 """Any image model of timm, by name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,7 +10,9 @@ import torch
 from torch import Tensor
 
 from mmexp.encoders import timm_features
+from mmexp.encoders.hub import from_hub
 from mmexp.encoders.names import first_line, nearest_of_many
+from mmexp.encoders.packages import SCHEME, load_in_order, located
 from mmexp.encoders.picture_encoder import PictureEncoder
 from mmexp.errors import RequestError
 from mmexp.types import Fraction, PositiveInt
@@ -17,12 +21,13 @@ from mmexp.types import Fraction, PositiveInt
 class TimmImage(PictureEncoder):
     """The model `name` with `options` for its constructor, fed with pictures of `image_size` pixels a side.
 
-    `weights` is a local file (safetensors or pth); `pretrained` downloads those that timm knows. Without either the
-    weights are random and pictures are not cropped beyond their proportions. `stem` are the channels of 3x3 convolutions
-    that stand for the patch projection of a vision transformer (arXiv:2106.14881): where they grow, the stride is 2.
-    `positions` are added to its patches (`learned`, `sine`, `sincos2d`) or told to its attention, of rows and columns
-    (`relative`, `rotary`); None are the model's own. `patch_dropout` is the share of patches left out in training.
-    Raises RequestError for unknown names, options and files.
+    `weights` is a local file (safetensors or pth) or `package:PACKAGE/PATH`, whose tensors are taken in their order;
+    `pretrained` downloads those that timm knows. Without either the weights are random and pictures are not cropped beyond
+    their proportions. `settings` replace timm's own of how pictures are prepared (mean, std, crop_pct, crop_mode).
+    `stem` are the channels of 3x3 convolutions that stand for the patch projection of a vision transformer
+    (arXiv:2106.14881): where they grow, the stride is 2. `positions` are added to its patches (`learned`, `sine`, `sincos2d`)
+    or told to its attention, of rows and columns (`relative`, `rotary`); None are the model's own. `patch_dropout` is the
+    share of patches left out in training. Raises RequestError for unknown names, options and files.
     """
 
     def __init__(
@@ -35,15 +40,19 @@ class TimmImage(PictureEncoder):
         options: dict[str, Any] | None = None,
         positions: Literal["learned", "sine", "sincos2d", "relative", "rotary"] | None = None,
         patch_dropout: Fraction = 0.0,
+        settings: dict[str, Any] | None = None,
     ):
         arguments = {**(options or {}), **_convolutional_stem(stem)}
-        model = _create(name, image_size, pretrained, weights, arguments)
+        model = create(name, image_size, pretrained, weights, arguments, settings or {})
         if positions:
             from mmexp.encoders.timm_positions import repositioned
 
             trained = pretrained or weights is not None
             model = repositioned(
-                model, positions, trained, lambda more: _create(name, image_size, False, None, {**arguments, **more})
+                model,
+                positions,
+                trained,
+                lambda more: create(name, image_size, False, None, {**arguments, **more}, settings or {}),
             )
         from timm.data import resolve_model_data_config
 
@@ -53,7 +62,7 @@ class TimmImage(PictureEncoder):
         self.model, self.pretrained, self.positioned = model, pretrained or weights is not None, positions
         self.drop = timm_features.take_patch_drop(model, patch_dropout)
         self.drops_patches = self.drop is not None
-        if self.pretrained:
+        if self.pretrained or "crop_pct" in (settings or {}):
             self.shorter, self.squash = int(size / data["crop_pct"]), data["crop_mode"] == "squash"
         self.adapter_targets = timm_features.adapter_targets(model)
         self.sees_parts = timm_features.is_plain_vit(model)
@@ -91,20 +100,42 @@ def _convolutional_stem(channels: Sequence[int]) -> dict[str, Any]:
     return {"embed_layer": embed}
 
 
-def _create(name: str, size: int | None, pretrained: bool, weights: str | None, options: dict[str, Any]) -> Any:
+def create(
+    name: str,
+    size: int | None,
+    pretrained: bool,
+    weights: str | None,
+    options: dict[str, Any],
+    settings: dict[str, Any] | None = None,
+) -> Any:
+    """Return timm's model `name` without its classifier; the arguments are those of `TimmImage`. Raises RequestError."""
     import timm
 
     if ":" not in name and not timm.is_model(name.partition(".")[0]):
         hint = nearest_of_many(name, timm.list_models(), "timm.list_models()")
         raise RequestError(f"timm has no model '{name}'.{hint}")
+    carried = weights is not None and weights.startswith(SCHEME)
+    weights = located(weights) if weights else None
     if weights is not None and not Path(weights).is_file():
         raise RequestError(f"weights: there is no file '{weights}'.")
     known = timm.get_pretrained_cfg(name) if ":" not in name else None
     # Models that take any size have no such argument.
     arguments: dict[str, Any] = {"img_size": size} if size and (known is None or known.fixed_input_size) else {}
     arguments |= options
-    source: dict[str, Any] = {"pretrained_cfg_overlay": {"file": weights}} if weights else {}
+    by_name = {"file": weights} if weights and not carried else {}
+    overlay = {"pretrained_cfg_overlay": {**(settings or {}), **by_name}} if settings or by_name else {}
+    make = partial(timm.create_model, name, num_classes=0, **overlay, **arguments)
+    how = f" with {options} (options=null: as it was trained)" if options else ""
+    with from_hub(f"timm could not load '{name}'{how}") if pretrained or ":" in name else _building(name, arguments):
+        model = make(pretrained=pretrained or bool(by_name))
+    if carried and weights:
+        load_in_order(model, weights)
+    return model
+
+
+@contextmanager
+def _building(name: str, arguments: dict[str, Any]) -> Iterator[None]:
     try:
-        return timm.create_model(name, pretrained or bool(weights), num_classes=0, **source, **arguments)
+        yield
     except (TypeError, ValueError, RuntimeError, AssertionError, KeyError, OSError) as error:
         raise RequestError(f"timm could not build '{name}' with {arguments}: {first_line(error)}") from error

@@ -45,7 +45,7 @@ def digest(path: Path) -> str | None:
 
 
 def parent(role: str, path: str) -> dict[str, Any]:
-    """Return one entry of `parents` in `run.json`. `role` is `init_from` or `teacher`; a name that is no file stays one."""
+    """Return one entry of `parents` in `run.json`; `role` is the key that named it. A name that is no file stays one."""
     place = Path(path)
     record = home(place) / "run.json"
     return {

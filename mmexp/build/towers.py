@@ -1,0 +1,75 @@
+"""Where each tower's weights come from, and towers that are taken from another run."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mmexp.build.making import Config
+from mmexp.build.parts import run_of
+from mmexp.build.restoring import restore
+from mmexp.errors import RequestError
+from mmexp.model import Model
+from mmexp.weights import misfit
+
+# A text whose tokens tell one tokenizer from another.
+_PROBE = "A photographically unreal cat: 2 moons."
+
+
+def comes_trained(node: Config, encoder: Any) -> bool:
+    """Say whether an encoder brings trained weights of its own, or is to take those of a run."""
+    return run_of(node) is not None or getattr(encoder, "pretrained", False)
+
+
+def trained_towers(config: Config, built: Model, loaded: Collection[str]) -> dict[str, str]:
+    """Load the towers that come from other runs. Return the modality of each that comes trained, and whose weights it has.
+
+    Of the parts `loaded` before, an encoder's own weights are gone.
+    """
+    origins = {}
+    for name, encoder in built.encoders.items():
+        node = config["encoder"][name]
+        if path := run_of(node):
+            origins[name] = _taken(f"encoder.{name}.weights", name, encoder, path)
+        elif comes_trained(node, encoder) and f"encoders.{name}" not in loaded:
+            origins[name] = _named(node)
+    return origins
+
+
+def _named(node: Mapping[str, Any]) -> str:
+    """Return how a person names the weights that an encoder loaded itself."""
+    if node.get("weights"):
+        return str(node["weights"])
+    tag = node.get("pretrained")
+    return f"{node['name']}, {tag}" if isinstance(tag, str) else str(node["name"])
+
+
+def _taken(key: str, name: str, encoder: nn.Module, path: Path) -> str:
+    """Copy the tower `name` of the run at `path` into `encoder`, what an adapter had added merged."""
+    try:
+        theirs = restore(path)[0].encoders
+        if name not in theirs:
+            raise RequestError(f"'{path}' has no {name} tower; it has {', '.join(theirs)}.")
+        weights = theirs[name].state_dict()
+        if why := misfit(encoder.state_dict(), weights):
+            raise RequestError(f"the tower of '{path}' does not fit: {why}.")
+        encoder.load_state_dict(weights)
+        if what := _otherwise(encoder, theirs[name]):
+            raise RequestError(f"'{path}' prepares its {name}s otherwise: {what}.")
+    except RequestError as error:
+        raise RequestError(f"{key}: {error}") from error
+    return f"{path}, {sum(tensor.numel() for tensor in weights.values()):,} loaded"
+
+
+def _otherwise(own: Any, theirs: Any) -> str | None:
+    """Return in what way one encoder would be fed otherwise than the other, None where it would not."""
+    for what in ("mean", "std", "squash", "rate"):
+        here, there = getattr(own, what, None), getattr(theirs, what, None)
+        if here != there:
+            return f"{what} is {there} there and {here} here"
+    if own.modality == "image" and own.shorter * theirs.image_size != theirs.shorter * own.image_size:
+        return f"settings.crop_pct is {theirs.image_size / theirs.shorter:.3g} there and {own.image_size / own.shorter:.3g} here"
+    if own.modality == "text" and own.prepare([_PROBE])["ids"].tolist() != theirs.prepare([_PROBE])["ids"].tolist():
+        return "its tokenizer is another"
+    return None
