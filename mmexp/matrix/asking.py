@@ -10,26 +10,44 @@ from torch import nn
 
 from mmexp.compose import compose, resolved
 from mmexp.matrix.rows import write_table
-from mmexp.matrix.stand_ins import write_bert, write_open_clip
+from mmexp.matrix.stand_ins import write_stand_ins
 from mmexp.matrix.trying import built
 from mmexp.signatures import signature
 
 TOWERS = ("image", "text", "audio", "video")
 ALONE = "none"  # where a kind of tower may be left out
 # What makes a choice small: of models that are large, or only a name away from the hub.
+_CLIP = ("name={open_clip}", "pretrained=null")
+_SIGLIP = ("name={siglip}", "pretrained=null")
+_TINY_VIT = "options={embed_dim: 48, depth: 2, num_heads: 3}"
+_TINY_AST = "{num_hidden_layers: 1, hidden_size: 32, num_attention_heads: 2, intermediate_size: 64, max_length: 48}"
 SMALL: dict[str, tuple[str, ...]] = {
-    "encoder/image=timm": ("encoder.image.name=resnet10t", "encoder.image.image_size=64"),
-    "encoder/image=open_clip": ("encoder.image.name={open_clip}",),
-    "encoder/text=open_clip": ("encoder.text.name={open_clip}",),
-    "encoder/text=bert": ("encoder.text.name={bert}", "encoder.text.context=32"),
-    "encoder/text=huggingface": ("encoder.text.name={bert}",),
-    "encoder/audio=spectrogram": ("encoder.audio.seconds=0.5",),
+    "encoder/image=timm": ("name=resnet10t", "image_size=64"),
+    "encoder/image=dinov2": ("pretrained=false", "image_size=56", _TINY_VIT),
+    "encoder/image=dinov3": ("pretrained=false", "image_size=64", _TINY_VIT),
+    "encoder/image=efficientnet_lite0": ("weights=null", "image_size=64"),
+    "encoder/image=mobilenet_v2": ("weights=null", "image_size=64"),
+    "encoder/image=open_clip": _CLIP,
+    "encoder/image=clip": _CLIP,
+    "encoder/image=siglip": _SIGLIP,
+    "encoder/text=open_clip": _CLIP,
+    "encoder/text=clip": _CLIP,
+    "encoder/text=siglip": _SIGLIP,
+    "encoder/text=bert": ("name={bert}", "context=32"),
+    "encoder/text=minilm": ("name={bert}", "context=32"),
+    "encoder/text=minilm_offline": ("name={bert}", "context=32"),
+    "encoder/text=distilbert": ("name={distilbert}", "context=32"),
+    "encoder/text=huggingface": ("name={bert}",),
+    "encoder/audio=spectrogram": ("seconds=0.5",),
+    "encoder/audio=cnn": ("seconds=0.5",),
+    "encoder/audio=ast": ("name=null", "pretrained=false", f"options={_TINY_AST}"),
+    "encoder/audio=huggingface": ("name={wav2vec2}", "seconds=0.5"),
 }
 
 
 def groups() -> dict[str, list[str]]:
     """Return the groups whose choices are tried with each other, in the order in which a model is built."""
-    optional = {f"encoder/{name}": [ALONE, *choices_of(f"encoder/{name}")] for name in ("audio",)}
+    optional = {f"encoder/{name}": [ALONE, *choices_of(f"encoder/{name}")] for name in ("audio", "video")}
     needed = {group: choices_of(group) for group in ("encoder/image", "encoder/text")}
     return {**needed, **optional, **{group: choices_of(group) for group in ("fusion", "objective", "adapter")}}
 
@@ -45,7 +63,7 @@ class Asking:
 
     def __init__(self, folder: Path):
         self.folder, self.table = folder, write_table(folder)
-        self.names = {"open_clip": write_open_clip(folder / "open_clip"), "bert": write_bert(folder / "bert")}
+        self.names = write_stand_ins(folder)
         self.starts: dict[tuple[str, ...], Path] = {}
         self._teacher: Path | None = None
 
@@ -78,8 +96,13 @@ class Asking:
             if choice == ALONE:
                 continue
             asked += [f"data.columns.{name}={name}", f"encoder/{name}={choice}"]
-            asked += [setting.format(**self.names) for setting in SMALL.get(f"encoder/{name}={choice}", ())]
+            asked += [f"encoder.{name}.{self._filled(key)}" for key in SMALL.get(f"encoder/{name}={choice}", ())]
         return asked
+
+    def _filled(self, setting: str) -> str:
+        """Return a setting with the folder of a stand-in where one is named."""
+        key, _, value = setting.partition("=")
+        return f"{key}={self.names.get(value.strip('{}'), value)}"
 
     def start(self, chosen: Mapping[str, str]) -> Path:
         """Return weights, as if trained, of the towers and the fusion of a combination, and of a common space."""
