@@ -150,10 +150,10 @@ def test_a_file_is_a_parent_too(tmp_path, monkeypatch, mmexp):
 
     monkeypatch.chdir(tmp_path)
     first = ("train", *OUTSIDE, *SMALL, "encoder=tiny", "data=squares", "evaluate=false")
-    assert mmexp(*first, "fusion=sum", "hydra.run.dir=first")[0] == 0
+    assert mmexp(*first, "fusion=added", "hydra.run.dir=first")[0] == 0
     state = torch.load("first/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     save_file({name: tensor for name, tensor in state.items() if "matching" not in name}, "weights.safetensors")
-    status, out, _ = mmexp(*first, "fusion=sum", "init_from=weights.safetensors", "hydra.run.dir=second")
+    status, out, _ = mmexp(*first, "fusion=added", "init_from=weights.safetensors", "hydra.run.dir=second")
     assert status == 0 and "fresh   objectives.matching" in out, "told without an evaluation as well"
     (parent,) = record(tmp_path / "second")["parents"]
     assert parent["role"] == "init_from" and parent["path"] == str(tmp_path / "weights.safetensors")

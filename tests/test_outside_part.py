@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-OUTSIDE = ("--config-dir", str(HERE / "outside" / "conf"), "encoder=tiny", "data=squares", "fusion=sum")
+OUTSIDE = ("--config-dir", str(HERE / "outside" / "conf"), "encoder=tiny", "data=squares", "fusion=added")
 
 
 def train(tmp_path: Path, *overrides: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
@@ -105,7 +105,7 @@ def test_the_stages_of_a_model(tmp_path):
 
 
 def test_a_sweep_goes_on_after_a_failing_run(tmp_path):
-    done = train(tmp_path, "-m", "fusion=sum,none", "seed=0,1", "sweep.name=mine", "budget.steps=2", expect=1)
+    done = train(tmp_path, "-m", "fusion=added,none", "seed=0,1", "sweep.name=mine", "budget.steps=2", expect=1)
     sweep = tmp_path / "outputs" / "sweeps" / "mine"
     records = [json.loads((sweep / str(n) / "run.json").read_text()) for n in range(4)]
     assert [r["status"] for r in records] == ["completed", "completed", "failed", "failed"]

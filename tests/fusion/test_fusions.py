@@ -7,6 +7,7 @@ from stand_ins import TinyImage, TinyText, batch_of, views_of
 
 from mmexp.errors import RequestError
 from mmexp.model import Model
+from mmexp.objectives.caption import Caption
 from mmexp.objectives.classify import Classify
 from mmexp.objectives.cross_masked import CrossMasked
 from mmexp.objectives.masked import Masked
@@ -162,6 +163,15 @@ def test_every_objective_trains_it(name, precision):
     assert all(torch.isfinite(loss) for loss in losses.values())
     for parameter_name, parameter in model.fusion.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), parameter_name
+
+
+@every
+def test_it_can_be_put_into_words(name):
+    """What it says of the picture alone: the text is what is written."""
+    model = Model({"image": TinyImage(), "text": TinyText()}, made(name, {"image": 16, "text": 12}))
+    loss = Caption(model.shape(), source="fused", dim=12)(views_of(model, batch_of())).losses["caption"]
+    loss.backward()
+    assert loss > 0 and next(iter(model.fusion.parameters())).grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("name", [*KEEPING, "graph"])

@@ -21,7 +21,7 @@ COLOURS = {
 }
 
 
-class SumFusion(nn.Module):
+class AddedFusion(nn.Module):
     """Adds up the projected pooled encodings."""
 
     def __init__(self, dims, dim: int = 8):

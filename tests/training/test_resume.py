@@ -17,7 +17,7 @@ from mmexp.tasks.base import Task
 
 OUTSIDE = str(Path(__file__).parents[1] / "outside" / "conf")
 # Eight steps an epoch, validations every seven: steps of all kinds.
-RUN = ("--config-dir", OUTSIDE, "encoder=tiny", "data=squares", "fusion=sum", "data.batch_size=4", "budget.steps=21")
+RUN = ("--config-dir", OUTSIDE, "encoder=tiny", "data=squares", "fusion=added", "data.batch_size=4", "budget.steps=21")
 RUN += ("hardware.threads=1", "hardware.precision=32-true", "log_every_steps=3", "checkpoint.every_steps=2")
 
 
