@@ -78,8 +78,7 @@ class Asking:
             asked += ["task=distill", f"teacher={self.teacher()}"]
         if "targets" in needs:
             asked += ["data.columns.label=labels", "data.label_separator='|'"]
-        adapts = signature(_target(f"adapter={chosen['adapter']}", "adapter")).constants.get("needs_weights")
-        if adapts or objective == "prompted":
+        if chosen["adapter"] != "full" or objective == "prompted":
             asked.append(f"init_from={self.start(chosen)}")
         return asked
 
@@ -140,8 +139,3 @@ def needs_of(objective: str) -> set[str]:
     plain, _ = resolved(compose([f"objective={objective}", "fusion=concat", "task=pretrain"]))
     node = plain["objective"][objective]
     return {need.format(**node) for need in signature(node["_target_"]).needs}
-
-
-def _target(override: str, key: str) -> str:
-    plain, _ = resolved(compose([override]))
-    return plain[key]["_target_"]

@@ -1,8 +1,9 @@
 """One combination: built and trained for two steps, or refused. Anything else is a fault."""
 
+import re
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,11 +25,14 @@ class Fault(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one combination. `told` is why it was refused, or what went wrong; `losses` those of its two steps."""
+    """What became of one combination. `told` is why it was refused, or what went wrong; `losses` those of its two steps.
+
+    One is `mended` where it trained after a refusal that named a part which the adapter does not fit was followed.
+    """
 
     chosen: Mapping[str, str]
     overrides: Sequence[str]
-    kind: Literal["trained", "refused", "fault"]
+    kind: Literal["trained", "mended", "refused", "fault"]
     told: str = ""
     losses: Sequence[float] = ()
 
@@ -39,7 +43,20 @@ class Outcome:
 
 
 def attempt(chosen: Mapping[str, str], overrides: Sequence[str], directory: Path) -> Outcome:
-    """Build what `overrides` ask for and train two steps on one batch."""
+    """Build what `overrides` ask for and train two steps on one batch.
+
+    Where the adapter does not fit a part, and the refusal says that another would, that part is frozen and tried again.
+    """
+    first = _attempt(chosen, overrides, directory)
+    last = first
+    while last.kind == "refused" and (part := _advised(last)):
+        last = _attempt(chosen, [*last.overrides, f"adapter/{part}=frozen"], directory)
+    if last is first or last.kind == "fault":
+        return last
+    return replace(last, kind="mended", told=first.told) if last.kind == "trained" else last
+
+
+def _attempt(chosen: Mapping[str, str], overrides: Sequence[str], directory: Path) -> Outcome:
     try:
         return Outcome(chosen, overrides, "trained", losses=two_steps(*built(overrides, directory)))
     except RequestError as error:
@@ -47,6 +64,12 @@ def attempt(chosen: Mapping[str, str], overrides: Sequence[str], directory: Path
         return Outcome(chosen, overrides, "fault" if "\n" in told else "refused", told)
     except Exception:
         return Outcome(chosen, overrides, "fault", traceback.format_exc())
+
+
+def _advised(refused: Outcome) -> str | None:
+    """Return the part for which the refusal of an adapter names another one, None where there is none or it was tried."""
+    found = re.match(r"adapter/(\w+): .* Choose adapter/\1=.*frozen", refused.told)
+    return found[1] if found and f"adapter/{found[1]}=frozen" not in refused.overrides else None
 
 
 def built(overrides: Sequence[str], directory: Path) -> tuple[Task, Any]:
