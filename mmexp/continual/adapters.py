@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from mmexp.continual.plain import Plain
+from mmexp.errors import RequestError
 from mmexp.types import Learner
 
 
@@ -20,12 +21,16 @@ class Adapters(Plain):
 
     def __init__(self, *, adapter: Any):
         super().__init__()
-        self.adapter = adapter
+        if not adapter.added:
+            raise RequestError(
+                f"continual.adapter: {type(adapter).__name__} adds no layers that a task could have of its own. Choose lora."
+            )
+        self.added: str = adapter.added
 
     def open(self, number: int, learner: Learner) -> None:
         """Train all but the adapters first, then adapters and heads."""
         for name, parameter in learner.named_parameters():
-            parameter.requires_grad_((number == 0) != (".lora_" in name) or name.startswith("objectives."))
+            parameter.requires_grad_((number == 0) != (self.added in name) or name.startswith("objectives."))
 
     def begin(self, number: int, learner: Learner) -> None:
         """Start from the first task: its heads, and adapters that change nothing."""
@@ -33,7 +38,7 @@ class Adapters(Plain):
 
     def measure(self, number: int, learner: Learner) -> None:
         """Keep the layers and heads of the task under way."""
-        self.kept |= {f"{number}/{name}": tensor.detach().clone() for name, tensor in _own(learner).items()}
+        self.kept |= {f"{number}/{name}": tensor.detach().clone() for name, tensor in self._own(learner).items()}
 
     def finish(self, number: int, learner: Learner, batches: Any) -> None:
         """Keep them."""
@@ -45,10 +50,9 @@ class Adapters(Plain):
 
     def _load(self, number: int, learner: Learner) -> None:
         with torch.no_grad():
-            for name, parameter in _own(learner).items():
+            for name, parameter in self._own(learner).items():
                 parameter.copy_(self.kept[f"{number}/{name}"])
 
-
-def _own(learner: Learner) -> dict[str, nn.Parameter]:
-    """Return what each task has of its own."""
-    return {n: p for n, p in learner.named_parameters() if ".lora_" in n or n.startswith("objectives.")}
+    def _own(self, learner: Learner) -> dict[str, nn.Parameter]:
+        """Return what each task has of its own."""
+        return {n: p for n, p in learner.named_parameters() if self.added in n or n.startswith("objectives.")}

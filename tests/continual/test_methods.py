@@ -6,6 +6,7 @@ from stand_ins import TinyImage, TinyText, batch_of
 from torch import nn
 from torch.nn import functional as F
 
+from mmexp.adapters.lora import Lora
 from mmexp.continual.adapters import Adapters
 from mmexp.continual.ewc import EWC, fisher_diagonal
 from mmexp.continual.lwf import LwF, divergence
@@ -100,7 +101,7 @@ def test_lwf_holds_on_to_the_model_before_the_task():
 
 
 def test_each_task_is_measured_with_its_own_layers_and_heads():
-    learner, method = learner_of(), Adapters(adapter=None)
+    learner, method = learner_of(), Adapters(adapter=Lora())
     layer = nn.Linear(2, 2)  # stands for a low-rank layer
     learner.model.encoders["image"].mix.lora_A = layer
     method.open(0, learner)
