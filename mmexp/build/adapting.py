@@ -40,8 +40,26 @@ def adapters_of(config: Config, model: Model) -> dict[str, Adapter]:
         adapter = make(towers[tower]) if tower in towers else shared
         if name == "fusion" and getattr(adapter, "towers_only", False):
             adapter = Frozen()
-        chosen[name] = adapter.of(name) if hasattr(adapter, "of") else adapter
+        adapter = adapter.of(name) if hasattr(adapter, "of") else adapter
+        chosen[name] = WhereItFits(adapter) if name == "fusion" and tower not in towers else adapter
     return chosen
+
+
+class WhereItFits:
+    """An adapter for the fusion that was chosen for the towers: a fusion that it does not fit rests, as with LoRA."""
+
+    def __init__(self, adapter: Any):
+        self.adapter = adapter
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.adapter, name)
+
+    def apply(self, name: str, part: nn.Module) -> None:
+        """Apply the adapter, or freeze the part."""
+        try:
+            self.adapter.apply(name, part)
+        except RequestError:
+            Frozen().apply(name, part)
 
 
 def put_on(model: Model, adapters: Mapping[str, Adapter], parts: Collection[str]) -> None:

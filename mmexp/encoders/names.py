@@ -20,7 +20,11 @@ def first_line(error: Exception) -> str:
 
 
 def dense_convolutions(module: nn.Module) -> Iterator[str]:
-    """Return the names of convolutions that mix channels and see features, not pixels: those worth adapting."""
+    """Return the names of convolutions that mix channels and see features, not pixels: those worth adapting.
+
+    Not that of MobileNetV3's head, whose weight timm takes without calling it.
+    """
     for name, layer in module.named_modules():
-        if isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.in_channels > 3:
+        adapts = isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.in_channels > 3
+        if adapts and name.rpartition(".")[2] != "conv_head":
             yield name
