@@ -45,12 +45,12 @@ class Outcome:
 def attempt(chosen: Mapping[str, str], overrides: Sequence[str], directory: Path) -> Outcome:
     """Build what `overrides` ask for and train two steps on one batch.
 
-    Where the adapter does not fit a part, and the refusal says that another would, that part is frozen and tried again.
+    Where the adapter does not fit a part, and the refusal names others, the first of these is tried.
     """
     first = _attempt(chosen, overrides, directory)
     last = first
-    while last.kind == "refused" and (part := _advised(last)):
-        last = _attempt(chosen, [*last.overrides, f"adapter/{part}=frozen"], directory)
+    while last.kind == "refused" and (advised := _advised(last)):
+        last = _attempt(chosen, [*last.overrides, advised], directory)
     if last is first or last.kind == "fault":
         return last
     return replace(last, kind="mended", told=first.told) if last.kind == "trained" else last
@@ -67,9 +67,10 @@ def _attempt(chosen: Mapping[str, str], overrides: Sequence[str], directory: Pat
 
 
 def _advised(refused: Outcome) -> str | None:
-    """Return the part for which the refusal of an adapter names another one, None where there is none or it was tried."""
-    found = re.match(r"adapter/(\w+): .* Choose adapter/\1=.*frozen", refused.told)
-    return found[1] if found and f"adapter/{found[1]}=frozen" not in refused.overrides else None
+    """Return the override that the refusal of an adapter advises, None where there is none, or the part had one before."""
+    found = re.search(r"Choose (adapter/\w+)=(\w+)", refused.told)
+    tried = found and any(override.startswith(f"{found[1]}=") for override in refused.overrides)
+    return f"{found[1]}={found[2]}" if found and not tried else None
 
 
 def built(overrides: Sequence[str], directory: Path) -> tuple[Task, Any]:
