@@ -32,9 +32,10 @@ class AudioCnn(SoundEncoder):
     ):
         model = create(name, None, pretrained, None, {**(options or {}), "in_chans": 1})
         stride = _stride(model, name, mels)
-        super().__init__(rate, mels, frames_in(seconds, rate, stride))
+        frames = frames_in(seconds, rate, stride)
+        super().__init__(rate, mels, frames)
         self.model, self.stride, self.pretrained = model, stride, pretrained
-        self.grid = (mels // stride, self.spectrogram_size[1] // stride)
+        self.grid = (mels // stride, frames // stride)
         self.adapter_targets = timm_features.adapter_targets(model)
         # Convolutions are faster so, on CPU and GPU alike.
         model.train().to(memory_format=torch.channels_last)

@@ -123,7 +123,7 @@ def create(
     arguments: dict[str, Any] = {"img_size": size} if size and (known is None or known.fixed_input_size) else {}
     arguments |= options
     by_name = {"file": weights} if weights and not carried else {}
-    overlay = {"pretrained_cfg_overlay": {**(settings or {}), **by_name}} if settings or by_name else {}
+    overlay: dict[str, Any] = {"pretrained_cfg_overlay": {**(settings or {}), **by_name}} if settings or by_name else {}
     make = partial(timm.create_model, name, num_classes=0, **overlay, **arguments)
     how = f" with {options} (options=null: as it was trained)" if options else ""
     with from_hub(f"timm could not load '{name}'{how}") if pretrained or ":" in name else _building(name, arguments):

@@ -31,7 +31,8 @@ def test_the_table_says_what_is_measured(choice):
     try:
         weights, tokens, width = measure.measured(choice)
     except RequestError as error:
-        assert re.search("hub cannot be reached|pip install", str(error)), error
+        if not re.search("hub cannot be reached|pip install", str(error)):
+            raise
         pytest.skip(str(error))
     row = next(line for line, group, name in TABLE if f"{group}/{name}" == choice)
     shown = re.search(r"\| ([\d.]+) M \| (words|\d+) × (\d+) \|", row)
