@@ -9,10 +9,9 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
-from mmexp.data.pictures import read_picture
+from mmexp.data.decoding import Decoding
 from mmexp.data.readers import Table
-from mmexp.data.sounds import read_sound
-from mmexp.data.stored import NAMES, complaint, stored_in
+from mmexp.data.stored import NAMES, complaint, state_of
 
 _SAY_FROM_ROWS = 20_000
 
@@ -23,24 +22,26 @@ def cache_folder() -> Path:
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mmexp"
 
 
-def faulty_rows(table: Table, columns: Mapping[str, str], seconds: float) -> dict[int, str]:
-    """Return what is wrong with which row: no caption, no picture or sound, or one that cannot be decoded.
+def faulty_rows(table: Table, columns: Mapping[str, str], kinds: Mapping[str, str], decode: Decoding) -> dict[int, str]:
+    """Return what is wrong with which row: no text, no picture, sound or video, or one that cannot be decoded.
 
-    All rows are read, by all cores, of a sound the first `seconds`; what was found is remembered for as long as table and
-    files stay as they are.
+    `kinds` says of what kind each modality among `columns` is. All rows are read, by all cores, as `decode` reads them; what
+    was found is remembered for as long as table and files stay as they are.
     """
     faulty: dict[int, str] = {}
-    for modality in (name for name in NAMES if name in columns):
-        found = _checked(table, columns[modality], modality, seconds)
+    for modality, kind in kinds.items():
+        found = _checked(table, columns[modality], kind, decode) if kind in NAMES else {}
         faulty |= {row: f"{table.places[row]}: {fault}" for row, fault in found.items()}
-    return faulty | _without_text(table, columns)
+    for modality in (name for name, kind in kinds.items() if kind == "text"):
+        faulty |= _without_text(table, columns[modality])
+    return faulty
 
 
-def _checked(table: Table, column: str, modality: str, seconds: float) -> dict[int, str]:
-    memory = cache_folder() / "checked" / f"{_state(table, column, modality, seconds)}.json"
+def _checked(table: Table, column: str, kind: str, decode: Decoding) -> dict[int, str]:
+    memory = cache_folder() / "checked" / f"{_state(table, column, kind, decode)}.json"
     if memory.is_file():
         return {int(row): fault for row, fault in json.loads(memory.read_text()).items()}
-    faulty = _undecodable(table, column, modality, seconds)
+    faulty = _undecodable(table, column, kind, decode)
     _remember(memory, faulty)
     return faulty
 
@@ -54,41 +55,37 @@ def _remember(memory: Path, faulty: dict[int, str]) -> None:
         os.replace(temporary, memory)
 
 
-def _without_text(table: Table, columns: Mapping[str, str]) -> dict[int, str]:
-    if "text" not in columns:
-        return {}
-    column = table.columns[columns["text"]]
-    empty = [row for row in range(len(table)) if column[row] in (None, []) or not str(column[row]).strip()]
-    return {row: f"{table.places[row]}: column '{columns['text']}' is empty." for row in empty}
+def _without_text(table: Table, column: str) -> dict[int, str]:
+    cells = table.columns[column]
+    empty = [row for row in range(len(table)) if cells[row] in (None, []) or not str(cells[row]).strip()]
+    return {row: f"{table.places[row]}: column '{column}' is empty." for row in empty}
 
 
-def _undecodable(table: Table, column: str, modality: str, seconds: float) -> dict[int, str]:
+def _undecodable(table: Table, column: str, kind: str, decode: Decoding) -> dict[int, str]:
     cells = table.columns[column]
 
     def fault(row: int) -> str | None:
         try:
-            stored = stored_in(cells[row], table.base, modality)
-            read_picture(stored) if modality == "image" else read_sound(stored, seconds)
+            decode(cells[row], table.base, kind)
         except OSError as error:
-            return complaint(error, modality)
+            return complaint(error, kind)
         return None
 
     if len(table) >= _SAY_FROM_ROWS:
-        print(f"{table.name}: reading all {len(table):,} {NAMES[modality]}s once", file=sys.stderr)
+        print(f"{table.name}: reading all {len(table):,} {NAMES[kind]}s once", file=sys.stderr)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(fault, range(len(table)))
         return {row: text for row, text in enumerate(found) if text}
 
 
-def _state(table: Table, column: str, modality: str, seconds: float) -> str:
+def _state(table: Table, column: str, kind: str, decode: Decoding) -> str:
     """Return a fingerprint of the table and of size and time of every file."""
-    how = modality if modality == "image" else f"{modality} {seconds}"
+    how = " ".join(map(str, (kind, *decode.limits(kind))))
     digest = sha256(f"{table.base.resolve()} {table.digest} {column} {how}".encode())
     for cell in table.columns[column]:
         if isinstance(cell, str):
             try:
-                facts = os.stat(table.base / cell)
-                digest.update(f"{facts.st_size} {facts.st_mtime_ns};".encode())
+                digest.update(f"{state_of(table.base / cell)};".encode())
             except OSError:
                 digest.update(b"missing;")
     return digest.hexdigest()

@@ -1,32 +1,34 @@
-"""A user's own data: a table of pictures, captions and sounds, in whatever form it is kept."""
+"""A user's own data: a table of pictures, texts, sounds and videos, in whatever form it is kept."""
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 
 from mmexp.data.checking import faulty_rows
 from mmexp.data.concepts import concepts_of, hold_out
+from mmexp.data.decoding import Decoding
 from mmexp.data.few_labels import keep_labels
 from mmexp.data.labels import number_labels, read_numbers
-from mmexp.data.pictures import read_picture
 from mmexp.data.readers import Table, read_table
-from mmexp.data.sounds import read_sound
-from mmexp.data.stored import Slice, complaint, stored_in
+from mmexp.data.stored import Slice, complaint, state_of, stored_in
 from mmexp.errors import RequestError, nearest
 from mmexp.types import DataSource, Fraction, PositiveFloat, PositiveInt
 
-MODALITIES = ("image", "text", "audio")
-KINDS = (*MODALITIES, "label", "target", "concept")
+MODALITIES = ("image", "text", "audio", "video")
+ANSWERS = ("label", "target", "concept")
 
 
 class TableSamples:
-    """Rows of a table, `rows (N,)` of them; of each sound no more is read than its first `seconds`."""
+    """Rows of a table, `rows (N,)` of them; `kinds` says of what kind each modality among the `columns` is."""
 
-    def __init__(self, table: Table, columns: Mapping[str, str], rows: np.ndarray, seconds: float):
-        self.table, self.columns, self.rows, self.seconds = table, columns, rows, seconds
+    def __init__(
+        self, table: Table, columns: Mapping[str, str], kinds: Mapping[str, str], rows: np.ndarray, decode: Decoding
+    ):
+        self.table, self.columns, self.kinds, self.rows, self.decode = table, columns, kinds, rows, decode
         self.concepts = np.zeros(len(rows), dtype=np.int64)
         self.labels = np.full(len(rows), -1, dtype=np.int64)
         self.targets: np.ndarray | None = None
@@ -35,23 +37,22 @@ class TableSamples:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def cell(self, row: int, kind: str) -> Any:
+    def cell(self, row: int, name: str) -> Any:
         """Return what the table holds."""
-        return self.table.columns[self.columns[kind]][int(self.rows[row])]
+        return self.table.columns[self.columns[name]][int(self.rows[row])]
 
     def read(self, row: int, modality: str, rng: np.random.Generator | None = None) -> Any:
-        """Return the picture in RGB, the sound with its rate, or the caption.
+        """Return the picture in RGB, the sound with its rate, the frames of the video, or the text.
 
-        Of several captions `rng` draws one, without it they are joined. Raises RequestError for what cannot be decoded.
+        Of several texts `rng` draws one, without it they are joined. Raises RequestError for what cannot be decoded.
         """
-        value = self.cell(row, modality)
-        if modality == "text":
+        value, kind = self.cell(row, modality), self.kinds[modality]
+        if kind == "text":
             return text_of(value[rng.integers(len(value))] if rng and isinstance(value, list) else value)
         try:
-            stored = stored_in(value, self.table.base, modality)
-            return read_picture(stored) if modality == "image" else read_sound(stored, self.seconds)
+            return self.decode(value, self.table.base, kind)
         except OSError as error:
-            raise RequestError(f"{self.where(row)}: {complaint(error, modality)}") from error
+            raise RequestError(f"{self.where(row)}: {complaint(error, kind)}") from error
 
     def texts(self, row: int) -> list[str]:
         """Return the row's captions, one or several."""
@@ -65,17 +66,16 @@ class TableSamples:
     def stamp(self) -> str:
         """Return a digest of the sizes and times of all files that these rows name: they may change below the table."""
         every = sha256()
-        for kind in ("image", "audio"):
-            for row in range(len(self)) if kind in self.columns else ():
-                stored = stored_in(self.cell(row, kind), self.table.base, kind)
+        for name, kind in self.kinds.items():
+            for row in range(len(self)) if kind != "text" else ():
+                stored = stored_in(self.cell(row, name), self.table.base, kind)
                 if isinstance(stored, Path):
-                    about = stored.stat()
-                    every.update(f"{about.st_size} {about.st_mtime_ns} ".encode())
+                    every.update(f"{state_of(stored)} ".encode())
         return every.hexdigest()[:16]
 
     def chosen(self, rows: Sequence[int] | np.ndarray) -> "TableSamples":
         """Return some of these rows."""
-        part = TableSamples(self.table, self.columns, self.rows[rows], self.seconds)
+        part = TableSamples(self.table, self.columns, self.kinds, self.rows[rows], self.decode)
         part.concepts, part.labels = self.concepts[rows], self.labels[rows]
         part.targets = None if self.targets is None else self.targets[rows]
         part.number = None if self.number is None else self.number[rows]
@@ -99,27 +99,32 @@ def table(
     label_separator: str | None = None,
     labels_per_class: PositiveInt | None = None,
     seconds: PositiveFloat = 30.0,
+    frames: PositiveInt = 8,
+    kinds: Mapping[str, str] = MappingProxyType({}),
 ) -> DataSource:
     """Return the splits at the paths `train`, `val` and `test`; without `val` a share of the training concepts is held out.
 
-    `columns` maps image, text, audio, label, target (a number) and concept to a column, or to None. Rows are of one concept
-    where the concept column says so, without one where they share picture, caption or sound. A label cell that is a list, or
-    text with `label_separator`, holds several labels. Of `train`, `labels_per_class` rows of each class keep their label. Of a
-    sound no more than the first `seconds` are read. Raises RequestError for paths, columns and rows that are wrong.
+    `columns` maps image, text, audio, video, label, target (a number) and concept to a column, or to None; further modalities
+    too, whose `kinds` (image, text, audio or video) `build` knows by their encoders. Rows are of one concept where the concept
+    column says so, without one where they share picture, text, sound or video. A label cell that is a list, or text with
+    `label_separator`, holds several labels. Of `train`, `labels_per_class` rows of each class keep their label. Of a sound the
+    first `seconds` are read, of a video `frames` frames. Raises RequestError for paths, columns and rows that are wrong.
     """
     paths = {name: path for name, path in (("train", train), ("val", val), ("test", test)) if path}
-    chosen = _chosen(columns)
+    chosen = _chosen(columns, kinds)
+    modalities = {name: kinds.get(name, name) for name in chosen if name not in ANSWERS}
+    decode = Decoding(seconds, frames)
     tables = {name: read_table(path) for name, path in paths.items()}
     splits, skipped = {}, {}
     for name, one in tables.items():
         _check_columns(one, chosen)
-        faulty = faulty_rows(one, chosen, seconds)
+        faulty = faulty_rows(one, chosen, modalities, decode)
         if faulty and on_error == "raise":
             raise RequestError(_first(faulty))
         rows = np.setdiff1d(np.arange(len(one)), list(faulty))
         if not len(rows):
             raise RequestError(f"'{paths[name]}' has no row that can be read. {_first(faulty)}")
-        splits[name] = TableSamples(one, chosen, rows, seconds)
+        splits[name] = TableSamples(one, chosen, modalities, rows, decode)
         if faulty:
             skipped[name] = len(faulty)
             print(f"{paths[name]}: {len(faulty)} of {len(one)} rows left out. First: {faulty[min(faulty)]}")
@@ -130,18 +135,22 @@ def table(
     if "val" not in splits and val_fraction:
         splits |= _with_validation(splits["train"], val_fraction)
     splits["train"].labels = keep_labels(splits["train"].labels, labels_per_class)
-    modalities = [kind for kind in MODALITIES if kind in chosen]
     content = _fingerprint(tables, chosen, label_separator, labels_per_class)
-    return DataSource(splits, modalities, classes, content, skipped)
+    return DataSource(splits, list(modalities), classes, content, skipped)
 
 
-def _chosen(columns: Mapping[str, str | None]) -> dict[str, str]:
-    for kind in columns:
-        if kind not in KINDS:
-            raise RequestError(f"'data.columns.{kind}' is not a key.{nearest(kind, KINDS)}")
-    chosen = {kind: column for kind, column in columns.items() if column is not None}
-    if not set(MODALITIES) & set(chosen):
-        raise RequestError("data.columns: neither image nor text nor audio is there. Set data.columns.image=COLUMN.")
+def _chosen(columns: Mapping[str, str | None], kinds: Mapping[str, str]) -> dict[str, str]:
+    """Return what is chosen of `columns`: modalities first, in an order that does not depend on how they were asked for."""
+    known = (*MODALITIES, *sorted(kinds), *ANSWERS)
+    for name in columns:
+        if name not in known:
+            raise RequestError(
+                f"'data.columns.{name}' is not a key, and no encoder has that name.{nearest(name, known)} "
+                f"A further modality has an encoder of its name: +encoder/text@encoder.{name}=transformer."
+            )
+    chosen = {name: column for name in known if (column := columns.get(name)) is not None}
+    if not set(chosen) - set(ANSWERS):
+        raise RequestError("data.columns: no modality is there. Set data.columns.image=COLUMN.")
     return chosen
 
 
@@ -161,11 +170,10 @@ def _first(faulty: Mapping[int, str]) -> str:
 
 def _number_concepts(splits: Mapping[str, TableSamples]) -> None:
     """Give rows of all splits that show the same thing the same number."""
-    kinds = [kind for kind in ("concept", *MODALITIES) if kind in splits["train"].columns]
-    if kinds[0] == "concept":
-        kinds = ["concept"]
+    train = splits["train"]
+    names = ["concept"] if "concept" in train.columns else list(train.kinds)
     every = [
-        [_key(samples.cell(row, kind)) for kind in kinds] for samples in splits.values() for row in range(len(samples))
+        [_key(samples.cell(row, name)) for name in names] for samples in splits.values() for row in range(len(samples))
     ]
     numbers = concepts_of(every)
     start = 0

@@ -1,7 +1,9 @@
 """A user's own tables as tasks in sequence."""
 
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -9,7 +11,7 @@ import numpy as np
 from mmexp.data.sequence import in_sequence
 from mmexp.data.table import table
 from mmexp.errors import RequestError
-from mmexp.types import DataSource, Fraction, PositiveFloat
+from mmexp.types import DataSource, Fraction, PositiveFloat, PositiveInt
 
 # Names under which other numbers are told.
 RESERVED = ("train", "val", "start", "continual")
@@ -22,6 +24,8 @@ def table_sequence(
     on_error: Literal["raise", "skip"] = "raise",
     val_fraction: Fraction = 0.1,
     seconds: PositiveFloat = 30.0,
+    frames: PositiveInt = 8,
+    kinds: Mapping[str, str] = MappingProxyType({}),
 ) -> DataSource:
     """Return a task for each of `tables`, named by its file and read as by `table`.
 
@@ -34,7 +38,16 @@ def table_sequence(
     train, test, known, digests = {}, {}, [], []
     for place, (name, path) in enumerate(zip(names, tables, strict=True)):
         own = tests[place] if tests else None
-        source = table(path, columns, val=own, on_error=on_error, val_fraction=val_fraction, seconds=seconds)
+        source = table(
+            path,
+            columns,
+            val=own,
+            on_error=on_error,
+            val_fraction=val_fraction,
+            seconds=seconds,
+            frames=frames,
+            kinds=kinds,
+        )
         train[name], test[name] = source.splits["train"], source.splits["val"]
         known.append(source.classes)
         digests.append(source.fingerprint)
