@@ -1,4 +1,4 @@
-"""From samples to batches: the order of rows, decoded pictures and sounds kept, each encoder's own preparation."""
+"""From samples to batches: the order of rows, what was decoded kept, each encoder's own preparation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ class Loading:
     """How rows become batches: the keys that every choice of `data` shares.
 
     `batch_size` counts the rows of one step over all processes. Decoded pictures stay in memory while a split's fit into
-    `cache_bytes`, and so do its sounds, counted by themselves. Of `train` only `shots` rows of each class are read, and a
+    `cache_bytes`, and so do its sounds and videos, each modality counted by itself. Of `train` only `shots` rows of each class are read, and a
     batch is then at most all of them.
     """
 
@@ -33,31 +33,43 @@ class Loading:
         return replace(self, batch_size=min(self.batch_size, len(train))) if self.shots else self
 
 
-class Decoded:
-    """One split's pictures or sounds as one encoder wants them, decoded once where they fit into memory shared by workers."""
+def _form(encoder: Any) -> dict[str, Tensor]:
+    """Return what an encoder makes of one raw value, empty: first what augmentations change."""
+    if encoder.modality == "audio":
+        return {"samples": torch.empty(encoder.length)}
+    pixels = torch.empty(3, encoder.image_size, encoder.image_size, dtype=torch.uint8)
+    if encoder.modality == "image":
+        return {"pixels": pixels}
+    return {"frames": pixels.expand(encoder.frames, -1, -1, -1), "mask": torch.empty(encoder.frames, dtype=torch.bool)}
 
-    def __init__(self, samples: Samples, encoder: Any, cache_bytes: int):
-        self.samples, self.encoder = samples, encoder
-        if encoder.modality == "image":
-            self.key, form = "pixels", torch.empty(3, encoder.image_size, encoder.image_size, dtype=torch.uint8)
-        else:
-            self.key, form = "samples", torch.empty(encoder.length)
-        kept = len(samples) if len(samples) * form.nbytes <= cache_bytes else 0
-        self.values = form.new_empty(kept, *form.shape).share_memory_()
+
+class Decoded:
+    """One modality of a split as its encoder wants it, decoded once where it fits into memory shared by workers."""
+
+    kinds = ("image", "audio", "video")
+
+    def __init__(self, samples: Samples, name: str, encoder: Any, cache_bytes: int):
+        self.samples, self.name, self.encoder = samples, name, encoder
+        form = _form(encoder)
+        self.key = next(iter(form))
+        bytes_each = sum(one.numel() * one.element_size() for one in form.values())
+        kept = len(samples) if len(samples) * bytes_each <= cache_bytes else 0
+        self.values = {key: one.new_empty(kept, *one.shape).share_memory_() for key, one in form.items()}
         self.decoded = torch.zeros(kept, dtype=torch.bool).share_memory_()
 
-    def __call__(self, rows: list[int]) -> Tensor:
-        """Return pictures uint8 (B, 3, S, S) or sounds float32 (B, T)."""
-        if not len(self.values):
+    def __call__(self, rows: list[int]) -> Prepared:
+        """Return pictures uint8 (B, 3, S, S), sounds float32 (B, T), or frames uint8 (B, T, 3, S, S) with their mask (B, T)."""
+        if not len(self.decoded):
             return self._decode(rows)
         missing = [row for row in rows if not self.decoded[row]]
         if missing:
-            self.values[missing] = self._decode(missing)
+            for key, values in self._decode(missing).items():
+                self.values[key][missing] = values
             self.decoded[missing] = True
-        return self.values[rows]
+        return {key: values[rows] for key, values in self.values.items()}
 
-    def _decode(self, rows: list[int]) -> Tensor:
-        return self.encoder.prepare([self.samples.read(row, self.encoder.modality) for row in rows])[self.key]
+    def _decode(self, rows: list[int]) -> Prepared:
+        return self.encoder.prepare([self.samples.read(row, self.name) for row in rows])
 
 
 class PreparedSamples(Dataset[Batch]):
@@ -86,7 +98,7 @@ class PreparedSamples(Dataset[Batch]):
 
     def _readers(self, encoders: Mapping[str, Encoder], loading: Loading) -> dict[str, Any]:
         return {
-            name: Decoded(self.samples, encoder, loading.cache_bytes) if name in ("image", "audio") else encoder
+            name: Decoded(self.samples, name, encoder, loading.cache_bytes) if encoder.modality in Decoded.kinds else encoder
             for name, encoder in encoders.items()
         }
 
@@ -111,9 +123,8 @@ class PreparedSamples(Dataset[Batch]):
         if kept:
             batch["encoded"] = kept
         if self.strong:
-            # A spectrogram is a sound's, though an augmentation of its own changes it.
-            changed = {"audio" if a.modality == "spectrogram" else a.modality for a in self.strong.augmentations}
-            readers = {name: reader for name, reader in self.readers.items() if name in changed}
+            changed = {a.modality for a in self.strong.augmentations}
+            readers = {name: one for name, one in self.readers.items() if changed & CHANGED_BY[_encoder(one).modality]}
             batch["strong"] = self._prepared(readers, places, self.strong)
         return self.variation(None, batch, places) if self.variation else batch
 
@@ -132,16 +143,15 @@ class PreparedSamples(Dataset[Batch]):
         for name, reader in readers.items():
             if isinstance(reader, Decoded):
                 values = reader([row for row, _ in places])
-                values = variation(name, values, places) if variation else values
-                prepared[name] = _finished(reader, values, places, variation)
+                prepared[name] = _changed(reader, values, places, variation) if variation else _finished(reader, values)
             else:
                 prepared[name] = reader.prepare(self.values(name, places, variation))
         return prepared
 
-    def values(self, modality: str, places: Sequence[Place], variation: Variation | None) -> list[Any]:
+    def values(self, name: str, places: Sequence[Place], variation: Variation | None) -> list[Any]:
         """Return what an encoder prepares, for example the texts (B) as they read in their epoch."""
-        values = [self._value(modality, place, variation) for place in places]
-        return variation(modality, values, places) if variation else values
+        values = [self._value(name, place, variation) for place in places]
+        return variation(_encoder(self.readers[name]).modality, values, places, name) if variation else values
 
     def _value(self, modality: str, place: Place, variation: Variation | None) -> Any:
         row, epoch = place
@@ -149,13 +159,29 @@ class PreparedSamples(Dataset[Batch]):
         return self.samples.read(row, modality, rng)
 
 
-def _finished(reader: Decoded, values: Tensor, places: Sequence[Place], variation: Variation | None) -> Prepared:
-    """Return pictures as they are, and sounds as the spectrograms that their encoder makes of them, if it does."""
-    if not hasattr(reader.encoder, "spectrogram"):
-        return {reader.key: values}
-    prepared = reader.encoder.spectrogram(values)
-    heard = prepared["spectrogram"]
-    return {**prepared, "spectrogram": variation("spectrogram", heard, places) if variation else heard}
+# By kind of modality the kinds of augmentations that change it: pictures' the frames of videos too.
+CHANGED_BY = {"image": {"image"}, "text": {"text"}, "audio": {"audio", "spectrogram"}, "video": {"image"}}
+
+
+def _encoder(reader: Any) -> Any:
+    return reader.encoder if isinstance(reader, Decoded) else reader
+
+
+def _finished(reader: Decoded, values: Prepared) -> Prepared:
+    """Return pictures and videos as they are, and sounds as the spectrograms that their encoder makes of them, if it does."""
+    return reader.encoder.spectrogram(values["samples"]) if hasattr(reader.encoder, "spectrogram") else values
+
+
+def _changed(reader: Decoded, values: Prepared, places: Sequence[Place], variation: Variation) -> Prepared:
+    """Return pictures, videos or sounds as they are varied; all frames of a video alike, for each has the same draws."""
+    name, kind, raw = reader.name, reader.encoder.modality, values[reader.key]
+    if kind == "video":
+        frames = [variation("image", frame, places, name) for frame in raw.unbind(1)]
+        return {**values, reader.key: torch.stack(frames, 1)}
+    prepared = _finished(reader, {**values, reader.key: variation(kind, raw, places, name)})
+    if "spectrogram" in prepared:
+        prepared["spectrogram"] = variation("spectrogram", prepared["spectrogram"], places, name)
+    return prepared
 
 
 def _as_it_is(batch: Any) -> Any:
