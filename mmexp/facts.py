@@ -68,7 +68,9 @@ def _built(choices: Mapping[str, str], encoders: Collection[str]) -> dict[str, s
     """Return the choices without those of towers that the data asked for none of, as of sounds where there are pictures alone."""
     # As `encoder/audio` stands at encoder.audio, `encoder/image@encoder.video.image` does at encoder.video.
     places = {name: (name.partition("@")[2] or name.replace("/", ".")).split(".") for name in choices}
-    return {n: choices[n] for n, place in places.items() if place[0] != "encoder" or not place[1:] or place[1] in encoders}
+    return {
+        n: choices[n] for n, place in places.items() if place[0] != "encoder" or not place[1:] or place[1] in encoders
+    }
 
 
 def measured(experiment: Experiment) -> dict[str, Any]:

@@ -162,11 +162,12 @@ class Augmentation(Protocol):
 class Encoder(Protocol):
     """One modality in, `Encoded` out. `adapter_targets` are regular expressions of the Linear layers LoRA may wrap.
 
-    `modality` is the kind: image, text, audio or video. One for pictures has their side `image_size` in pixels, one for videos
-    that of its frames, and how many `frames` it sees. One for sounds has its clips' `length` in samples; where it works on spectrograms, `spectrogram(samples) -> Prepared`.
-    That of `text` also has `vocab_size`, `mask_token_id`, `marks`, the most tokens of a text as `context`, and
-    `decode(ids (B, N)) -> list[str]`: objectives that hide or write words need these. Where it has a `word_dim`, `added
-    (B, N, word_dim)` in what it encodes is added to the vectors of the words, before anything else is done with them.
+    `modality` is the kind: image, text, audio or video. One for pictures has their side `image_size` in pixels; one for videos
+    that of its frames, and how many `frames` it sees. One for sounds has its clips' `length` in samples; where it works on
+    spectrograms, `spectrogram(samples) -> Prepared`. That of `text` also has `vocab_size`, `mask_token_id`, `marks`, the most
+    tokens of a text as `context`, and `decode(ids (B, N)) -> list[str]`: objectives that hide or write words need these. Where
+    it has a `word_dim`, `added (B, N, word_dim)` in what it encodes is added to the vectors of the words, before anything else
+    is done with them.
     """
 
     modality: str

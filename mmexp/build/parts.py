@@ -17,7 +17,8 @@ from mmexp.signatures import signature
 from mmexp.types import DataSource, ModelShape
 
 # What a batch holds beside modalities, and what heads look at.
-TAKEN = {*("index", "concept", "label", "targets", "number", "present", "shown", "strong", "encoded", "taught"), "teacher", "fused"}
+TAKEN = {"index", "concept", "label", "targets", "number", "present", "shown", "strong", "encoded", "taught"}
+TAKEN |= {"teacher", "fused"}
 
 
 def loading(config: Config) -> Loading:

@@ -1,6 +1,5 @@
 """Those of the bundled emoji that move, with their clips."""
 
-import io
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Literal

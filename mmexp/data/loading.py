@@ -19,8 +19,8 @@ class Loading:
     """How rows become batches: the keys that every choice of `data` shares.
 
     `batch_size` counts the rows of one step over all processes. Decoded pictures stay in memory while a split's fit into
-    `cache_bytes`, and so do its sounds and videos, each modality counted by itself. Of `train` only `shots` rows of each class are read, and a
-    batch is then at most all of them.
+    `cache_bytes`, and so do its sounds and videos, each modality counted by itself. Of `train` only `shots` rows of each class
+    are read, and a batch is then at most all of them.
     """
 
     batch_size: PositiveInt = 128
@@ -98,7 +98,9 @@ class PreparedSamples(Dataset[Batch]):
 
     def _readers(self, encoders: Mapping[str, Encoder], loading: Loading) -> dict[str, Any]:
         return {
-            name: Decoded(self.samples, name, encoder, loading.cache_bytes) if encoder.modality in Decoded.kinds else encoder
+            name: Decoded(self.samples, name, encoder, loading.cache_bytes)
+            if encoder.modality in Decoded.kinds
+            else encoder
             for name, encoder in encoders.items()
         }
 

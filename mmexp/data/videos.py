@@ -60,10 +60,10 @@ def _film(content: bytes, frames: int) -> list[Image.Image]:
     except ImportError as error:
         raise OSError("films need PyAV, which is not installed (pip install 'mmexp[video]')") from error
     try:
-        with av.open(io.BytesIO(content)) as film:
-            count = sum(1 for _ in film.decode(video=0))
+        with av.open(io.BytesIO(content), "r") as film:
+            count = len([None for _ in film.decode(video=0)])
         wanted = set(middles(count, frames))
-        with av.open(io.BytesIO(content)) as film:
+        with av.open(io.BytesIO(content), "r") as film:
             return [frame.to_image() for place, frame in enumerate(film.decode(video=0)) if place in wanted]
     except (av.FFmpegError, IndexError) as error:
         raise OSError(getattr(error, "strerror", None) or "it holds no film") from error
