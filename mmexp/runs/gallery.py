@@ -1,5 +1,9 @@
-"""Pictures for the report: what was retrieved, what was taken for what, what was written, how samples were augmented."""
+"""What the report shows: what was retrieved, what was taken for what, what was written, how samples were augmented."""
 
+from itertools import permutations
+from typing import Any
+
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -18,7 +22,7 @@ CAPTIONS = 12
 
 
 def make_gallery(task: Task, source: DataSource, train: PreparedSamples) -> Gallery:
-    """Return retrieval in both directions on every test set last evaluated, and the confusion of classes on `test`.
+    """Return retrieval in all directions on every test set last evaluated, and the confusion of classes on `test`.
 
     Of `train` it shows some samples as they are and augmented; none where there is no augmentation.
     """
@@ -26,9 +30,11 @@ def make_gallery(task: Task, source: DataSource, train: PreparedSamples) -> Gall
     confusion, answers, captions = None, [], []
     for split, gathered in task.gathered.items():
         whole = gathered.stacked()
-        if split.startswith("test") and {"vector/image", "vector/text"} <= set(whole):
-            for query, key in (("text", "image"), ("image", "text")):
-                retrieval[f"{query} to {key}, {split}"] = _queries(source.splits[split], whole, query, key)
+        if split.startswith("test"):
+            names = sorted((name for name in source.modalities if f"vector/{name}" in whole), key=_texts_first)
+            kinds = {name: task.model.encoders[name].modality for name in names}
+            for query, key in permutations(names, 2):
+                retrieval[f"{query} to {key}, {split}"] = _queries(source.splits[split], whole, query, key, kinds)
         if split == "test" and "logits" in whole:
             confusion = _confusion(whole, list(source.classes))
             answers = _answers(source, source.splits[split], whole)
@@ -55,25 +61,46 @@ def _read(train: PreparedSamples, rows: list[int], epoch: int) -> list[Version]:
     return [Version(picture, text) for picture, text in zip(pictures, texts, strict=True)]
 
 
-def _queries(samples: Samples, whole: dict[str, Tensor], query: str, key: str) -> list[Query]:
+def _texts_first(name: str) -> tuple[bool, str]:
+    return name != "text", name
+
+
+def _queries(samples: Samples, whole: dict[str, Tensor], query: str, key: str, kinds: dict[str, str]) -> list[Query]:
     """Return queries spread evenly over the set, each with its best candidates, equal texts shown once."""
-    rows = _spread(torch.arange(len(whole["concept"])), QUERIES)
+    # Of many directions fewer queries, for a page has no room for all.
+    rows = _spread(torch.arange(len(whole["concept"])), QUERIES if len(kinds) == 2 else QUERIES // 2)
     score = whole[f"vector/{query}"][rows].float() @ whole[f"vector/{key}"].float().T
     found = []
     for row, scores in zip(rows, score, strict=True):
         best: dict[str, Retrieved] = {}
         for other in scores.argsort(descending=True).tolist():
-            text = str(samples.read(other, "text"))
-            picture = samples.read(other, "image") if key == "image" else None
+            told = _told(samples, other, key, kinds)
             right = bool(whole["concept"][other] == whole["concept"][row])
-            best.setdefault(
-                text if key == "text" else str(other), Retrieved(picture, text, float(scores[other]), right)
-            )
+            same = told["text"] if kinds[key] == "text" else str(other)
+            best.setdefault(same, Retrieved(score=float(scores[other]), right=right, **told))
             if len(best) == RETRIEVED:
                 break
-        shown = samples.read(row, "image") if query == "image" else None
-        found.append(Query(shown, str(samples.read(row, "text")), list(best.values())))
+        found.append(Query(retrieved=list(best.values()), **_told(samples, row, query, kinds)))
     return found
+
+
+def _told(samples: Samples, row: int, name: str, kinds: dict[str, str]) -> dict[str, Any]:
+    """Return what is shown of a row's modality: a text, or a picture or sound with the row's text where it has one."""
+    kind, value = kinds[name], samples.read(row, name)
+    text = name if kind == "text" else "text" if "text" in kinds else None
+    return {
+        "picture": value if kind == "image" else film_strip(value) if kind == "video" else None,
+        "text": str(samples.read(row, text)) if text else samples.where(row),
+        "sound": value if kind == "audio" else None,
+    }
+
+
+def film_strip(frames: Any) -> Image.Image:
+    """Return four frames of a video, evenly spaced, in the corners of one picture: rows from left to right."""
+    places = np.linspace(0, len(frames) - 1, 4).round().astype(int)
+    first, second, third, fourth = (np.asarray(frames[place]) for place in places)
+    rows = np.concatenate([first, second], 1), np.concatenate([third, fourth], 1)
+    return Image.fromarray(np.concatenate(rows))
 
 
 def _spread(rows: Tensor, count: int) -> list[int]:
