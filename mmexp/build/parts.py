@@ -76,7 +76,7 @@ def model(config: Config, modalities: list[str]) -> Model:
         )
     for name in set(further(config)) - set(chosen):
         raise RequestError(
-            f"encoder.{name} has nothing to read: the data holds {', '.join(modalities)}. Set data.columns.{name}=COLUMN, or "
+            f"encoder.{name} has nothing to read: the data holds {', '.join(modalities)}. Set +data.columns.{name}=COLUMN, or "
             "leave it out."
         )
     for name in chosen:

@@ -65,7 +65,7 @@ def emoji_spoken(
 
 
 def _by_turns(samples: EmojiSamples, voices: list[str]) -> list[str]:
-    """Return each row's voice: another one for each style of a concept, and no style's own."""
+    """Return each row's voice: three pictures of a concept have two or more, and no style has one of its own."""
     styles = sorted(set(samples.styles))
     return [
         voices[(int(concept) + styles.index(style)) % len(voices)]
