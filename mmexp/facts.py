@@ -68,8 +68,11 @@ def counted(task: nn.Module) -> tuple[int, int]:
 
 def _built(choices: Mapping[str, str], encoders: Collection[str]) -> dict[str, str]:
     """Return the choices without those of towers that the data asked for none of, as of sounds where there are pictures alone."""
-    chosen = {name: name.removeprefix("encoder/") for name in choices}
-    return {name: choices[name] for name, own in chosen.items() if own == name or own in encoders}
+    # As `encoder/audio` stands at encoder.audio, `encoder/image@encoder.video.image` does at encoder.video.
+    places = {name: (name.partition("@")[2] or name.replace("/", ".")).split(".") for name in choices}
+    return {
+        n: choices[n] for n, place in places.items() if place[0] != "encoder" or not place[1:] or place[1] in encoders
+    }
 
 
 def measured(experiment: Experiment) -> dict[str, Any]:
@@ -80,7 +83,6 @@ def measured(experiment: Experiment) -> dict[str, Any]:
     stopwatch, steps = experiment.stopwatch, experiment.trainer.global_step
     samples, seconds = steps * stopwatch.batch_size, round(stopwatch.train_seconds, 2)
     flops = experiment.task.pace.flops and experiment.task.pace.flops * steps
-    text = dict(experiment.task.model.encoders.items()).get("text")
     return {
         "steps": steps,
         "samples_seen": samples,
@@ -88,6 +90,6 @@ def measured(experiment: Experiment) -> dict[str, Any]:
         "train_seconds": seconds,
         "train_flops": flops,
         "budget": {"steps": steps, "samples": samples, "seconds": seconds, "flops": flops},
-        "captions_cut": int(getattr(text, "cut", 0)),
+        "captions_cut": sum(int(getattr(one, "cut", 0)) for one in experiment.task.model.encoders.values()),
         **({"stopped": reason} if (reason := pruned(experiment.trainer)) else {}),
     }

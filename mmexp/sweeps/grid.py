@@ -87,8 +87,9 @@ def data_now(config: Mapping[str, Any]) -> str:
     """Return the fingerprint of the data as they now are. Raises RequestError where they are gone."""
     from mmexp import build
 
-    # All that a data source is made of; the seed draws its shots.
-    asked = {"data": config["data"], "seed": config["seed"] if config["data"].get("shots") else 0}
+    # All that a data source is made of; the seed draws its shots, further encoders tell of what kind their columns are.
+    seed = config["seed"] if config["data"].get("shots") else 0
+    asked = {"data": config["data"], "seed": seed, "encoder": build.further(config)}
     key = repr(asked)
     if key not in _data:
         _data[key] = build.data_source(asked).fingerprint

@@ -63,7 +63,7 @@ def parameter_groups(module: nn.Module, layer_decay: float = 1.0, decay_embeddin
 def _layers(module: nn.Module) -> dict[str, tuple[int, bool]]:
     """Return of each weight of an encoder how many layers it is below the top, and whether it is above the input's."""
     encoders = getattr(getattr(module, "model", None), "encoders", None)
-    found = {}
+    found: dict[str, tuple[int, bool]] = {}
     for modality, encoder in encoders.items() if encoders else ():
         numbers, top = _numbers(encoder)
         found |= {f"model.encoders.{modality}.{name}": (top - i, i > 0) for name, i in numbers.items()}
