@@ -1,6 +1,5 @@
 """What the report shows: what was retrieved, what was taken for what, what was written, how samples were augmented."""
 
-from collections.abc import Mapping
 from itertools import permutations
 from typing import Any
 
@@ -32,7 +31,7 @@ def make_gallery(task: Task, source: DataSource, train: PreparedSamples) -> Gall
     for split, gathered in task.gathered.items():
         whole = gathered.stacked()
         if split.startswith("test"):
-            retrieval |= _directions(source, split, whole, task.model.encoders)
+            retrieval |= _directions(source, split, whole, task)
         if split == "test" and "logits" in whole:
             confusion = _confusion(whole, list(source.classes))
             answers = _answers(source, source.splits[split], whole)
@@ -59,12 +58,10 @@ def _read(train: PreparedSamples, rows: list[int], epoch: int) -> list[Version]:
     return [Version(picture, text) for picture, text in zip(pictures, texts, strict=True)]
 
 
-def _directions(
-    source: DataSource, split: str, whole: dict[str, Tensor], encoders: Mapping[str, Any]
-) -> dict[str, list[Query]]:
+def _directions(source: DataSource, split: str, whole: dict[str, Tensor], task: Task) -> dict[str, list[Query]]:
     """Return the queries of every direction between modalities that any row has both of."""
     names = sorted((name for name in source.modalities if f"vector/{name}" in whole), key=_texts_first)
-    kinds = {name: encoders[name].modality for name in names}
+    kinds = {name: task.model.encoders[name].modality for name in names}
     return {
         f"{query} to {key}, {split}": _queries(source.splits[split], whole, query, key, kinds)
         for query, key in permutations(names, 2)
