@@ -156,6 +156,14 @@ def _about_key(key: str, overrides: Sequence[str], config_dir: str | None) -> st
             where = (
                 f"{'.'.join(parts[:depth])} has no key '{part}'" if depth else f"'{key}' is no key or group of a run"
             )
-            return f"{where}.{nearest(part, known)}"
+            return f"{where}.{nearest(part, known)}{_further(key)}"
         parent = parent[part]
     return f"'{key}' cannot be set like this; see mmexp train --cfg job."
+
+
+def _further(key: str) -> str:
+    """Return what is said of a column that no modality has yet."""
+    if not key.startswith("data.columns."):
+        return ""
+    name = key.removeprefix("data.columns.")
+    return f" A further modality has both: +{key}=COLUMN +encoder/text@encoder.{name}=transformer."

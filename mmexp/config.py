@@ -105,16 +105,19 @@ def _check_value(path: str, value: Any, annotation: str, origin: str) -> None:
 def _origin(path: str, choices: Mapping[str, str]) -> str:
     """Return the file that a node comes from, as seen from the configuration folder."""
     parts = path.split(".")
+    files = {
+        # What is chosen for one tower's adapter stands in the same files.
+        (key.partition("@")[2] or key.replace("/", ".")): (
+            f"{'adapter' if key.startswith('adapter/') else key.partition('@')[0]}/{choice}.yaml"
+        )
+        for key, choice in choices.items()
+        if not str(choice).startswith("[")
+    }
     for end in range(len(parts), 0, -1):
-        group = "/".join(parts[:end])
-        choice = choices.get(group)
-        if choice is not None and not choice.startswith("["):
-            # What is chosen for one tower stands in the same files.
-            return f"{parts[0] if parts[0] == 'adapter' else group}/{choice}.yaml"
-    if parts[0] == "strong":
-        return f"augmentation/{choices['augmentation@strong']}.yaml"
-    if parts[0] in ("objective", "augmentation", "logger") and len(parts) > 1:
-        return f"{parts[0]}/{parts[1]}.yaml"
+        if file := files.get(".".join(parts[:end])):
+            return file
+    if parts[0] in ("objective", "augmentation", "strong", "logger") and len(parts) > 1:
+        return f"{parts[0].replace('strong', 'augmentation')}/{parts[1]}.yaml"
     return "train.yaml"
 
 

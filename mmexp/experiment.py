@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
 from mmexp import build
-from mmexp.data.loading import evaluation_loader, train_loader
+from mmexp.data.loaders import evaluation_loader, train_loader
 from mmexp.data.orders import TrainOrder
 from mmexp.data.supervision import supervision_of
 from mmexp.errors import RequestError

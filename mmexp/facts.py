@@ -85,8 +85,15 @@ def _built(choices: Mapping[str, str], encoders: Collection[str]) -> dict[str, s
     Of an adapter for one tower nothing is said where none was chosen.
     """
     told = {name: choice for name, choice in choices.items() if not (name.startswith("adapter/") and choice == "None")}
-    chosen = {name: name.removeprefix("encoder/").removeprefix("adapter/") for name in told}
-    return {name: told[name] for name, own in chosen.items() if own == name or own in (*encoders, "fusion")}
+    # As `encoder/audio` stands at encoder.audio, `encoder/image@encoder.video.image` does at encoder.video.
+    places = {name: (name.partition("@")[2] or name.replace("/", ".")).split(".") for name in told}
+    of_part = ("encoder", "adapter")
+    built = (*encoders, "fusion")
+    return {
+        name: told[name]
+        for name, place in places.items()
+        if place[0] not in of_part or not place[1:] or place[1] in built
+    }
 
 
 def measured(experiment: Experiment) -> dict[str, Any]:
@@ -97,7 +104,6 @@ def measured(experiment: Experiment) -> dict[str, Any]:
     stopwatch, steps = experiment.stopwatch, experiment.trainer.global_step
     samples, seconds = steps * stopwatch.batch_size, round(stopwatch.train_seconds, 2)
     flops = experiment.task.pace.flops and experiment.task.pace.flops * steps
-    text = dict(experiment.task.model.encoders.items()).get("text")
     return {
         "steps": steps,
         "samples_seen": samples,
@@ -105,6 +111,6 @@ def measured(experiment: Experiment) -> dict[str, Any]:
         "train_seconds": seconds,
         "train_flops": flops,
         "budget": {"steps": steps, "samples": samples, "seconds": seconds, "flops": flops},
-        "captions_cut": int(getattr(text, "cut", 0)),
+        "captions_cut": sum(int(getattr(one, "cut", 0)) for one in experiment.task.model.encoders.values()),
         **({"stopped": reason} if (reason := pruned(experiment.trainer)) else {}),
     }

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from mmexp import build
-from mmexp.data.loading import Loading, evaluation_loader
+from mmexp.data.loaders import evaluation_loader
+from mmexp.data.loading import Loading
 from mmexp.types import Batch
 
 REPEATS, WARM_UP, BATCH = 50, 5, 64  # calls that are timed, calls before them, rows of a batch

@@ -76,7 +76,7 @@ def _lack(needs: set[str], strong: bool, encoders: Mapping[str, Any], kinds: Col
         return f"needs two modalities, and there is only {have}. See data.columns."
     heard = {need for need in needs if need.startswith(TEACHER)}
     if wrong := sorted(needs - heard - OF_THE_MODEL - set(LACKING) - set(encoders)):
-        return f"wants '{wrong[0]}', which this model does not have: {have}."
+        return f"wants '{wrong[0]}', which this model does not have: {have}.{_renamed(wrong[0], encoders)}"
     if "visible" in needs and not getattr(encoders["image"], "sees_parts", False):
         return NOT_IN_PARTS
     if "every_patch" in needs and getattr(encoders.get("image"), "drops_patches", False):
@@ -84,6 +84,12 @@ def _lack(needs: set[str], strong: bool, encoders: Mapping[str, Any], kinds: Col
     if "word_vectors" in needs and getattr(encoders["text"], "word_dim", None) is None:
         return NOT_BY_VECTORS
     return None
+
+
+def _renamed(kind: str, encoders: Mapping[str, Any]) -> str:
+    """Return what is said where an encoder of the kind has another name."""
+    others = [name for name, encoder in encoders.items() if getattr(encoder, "modality", name) == kind]
+    return f" Give '{others[0]}' that name, in encoder and data.columns." if others else ""
 
 
 def looked_at(config: Mapping[str, Any]) -> tuple[bool, bool]:

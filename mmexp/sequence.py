@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from mmexp.continual.measures import summary
-from mmexp.data.loading import Loading, sequence_loader
+from mmexp.data.loaders import sequence_loader
+from mmexp.data.loading import Loading
 from mmexp.data.orders import AS_IT_IS, SequenceOrder
 from mmexp.errors import RequestError
 from mmexp.runs.forgetting import Sequence

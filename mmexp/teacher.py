@@ -44,7 +44,7 @@ class Teacher(nn.Module):
         """Return the widths of what it says, as it says them of one blank row."""
         was_training = self.training
         encoders = dict(self.model.encoders.items())
-        said = self.eval()({name: encoder.prepare([_blank(name)]) for name, encoder in encoders.items()})
+        said = self.eval()({name: encoder.prepare([_blank(encoder.modality)]) for name, encoder in encoders.items()})
         self.train(was_training)
         grids = {name: tuple(encoder.grid) for name, encoder in encoders.items() if hasattr(encoder, "grid")}
         return TeacherShape({name: tensor.shape[1] for name, tensor in said.items()}, grids)
@@ -90,6 +90,6 @@ def energy(encoded: Encoded) -> Tensor:
     return encoded.tokens.float().square().mean(-1)
 
 
-def _blank(modality: str) -> Any:
-    blanks = {"image": Image.new("RGB", (64, 64)), "text": "a", "audio": (np.zeros(16000, np.float32), 16000)}
-    return blanks[modality]
+def _blank(kind: str) -> Any:
+    picture = Image.new("RGB", (64, 64))
+    return {"image": picture, "text": "a", "audio": (np.zeros(16000, np.float32), 16000), "video": [picture] * 2}[kind]

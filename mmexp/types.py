@@ -22,6 +22,7 @@ Prepared = dict[str, Tensor]
 """One modality of a batch as its encoder prepared it, e.g. `pixels (B, 3, H, W)` uint8 or `ids (B, N)` and `mask (B, N)`.
 
 Of sounds `samples (B, T)`, or `spectrogram (B, M, F)` of M mel bands and F frames with `mask (B, F)` true where one is real.
+Of videos `frames (B, T, 3, S, S)` uint8 with `mask (B, T)`.
 """
 
 Batch = dict[str, Any]
@@ -104,9 +105,10 @@ class Samples(Protocol):
         ...
 
     def read(self, row: int, modality: str, rng: np.random.Generator | None = None) -> Any:
-        """Return the raw value: `image` a PIL picture in RGB, `text` a string, `audio` (samples (T,) float32, rate in Hz).
+        """Return the raw value of a modality by its name, of whatever kind it is.
 
-        `rng` varies the text in training.
+        `image` a PIL picture in RGB, `text` a string, `audio` (samples (T,) float32, rate in Hz), `video` its frames in order:
+        PIL pictures in RGB, or uint8 (T, H, W, 3). `rng` varies the text in training.
         """
         ...
 
@@ -118,6 +120,8 @@ class Samples(Protocol):
 @dataclass
 class DataSource:
     """What one choice of the `data` group gives. `splits` holds `train`, `val`, `test` and any further evaluation set.
+
+    `modalities` are names: those of the encoders that read them, a further one of a kind under a name of its own.
 
     Where there are tasks in sequence, `tasks` goes from the name of each, which its evaluation set has too, to its rows of
     `train`.
@@ -148,7 +152,10 @@ class Draws(Protocol):
 
 
 class Augmentation(Protocol):
-    """Changes training samples of one `modality`, a batch at a time, in the loader; None acts on the whole `Batch`, last."""
+    """Changes training samples of one kind of `modality`, a batch at a time, in the loader; None the whole `Batch`, last.
+
+    What is for pictures changes videos too, all frames of one alike.
+    """
 
     modality: str | None
 
@@ -165,10 +172,12 @@ class Augmentation(Protocol):
 class Encoder(Protocol):
     """One modality in, `Encoded` out. `adapter_targets` are regular expressions of the Linear layers LoRA may wrap.
 
-    One for sounds has its clips' `length` in samples; where it works on spectrograms, `spectrogram(samples) -> Prepared`.
-    That of `text` also has `vocab_size`, `mask_token_id`, `marks`, the most tokens of a text as `context`, and
-    `decode(ids (B, N)) -> list[str]`: objectives that hide or write words need these. Where it has a `word_dim`, `added
-    (B, N, word_dim)` in what it encodes is added to the vectors of the words, before anything else is done with them.
+    `modality` is the kind: image, text, audio or video. One for pictures has their side `image_size` in pixels; one for videos
+    that of its frames, and how many `frames` it sees. One for sounds has its clips' `length` in samples; where it works on
+    spectrograms, `spectrogram(samples) -> Prepared`. That of `text` also has `vocab_size`, `mask_token_id`, `marks`, the most
+    tokens of a text as `context`, and `decode(ids (B, N)) -> list[str]`: objectives that hide or write words need these. Where
+    it has a `word_dim`, `added (B, N, word_dim)` in what it encodes is added to the vectors of the words, before anything else
+    is done with them.
     """
 
     modality: str

@@ -12,7 +12,7 @@ import json
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,9 @@ def key(hexcode: str) -> str:
     return "-".join(part for part in hexcode.lower().split("-") if part != "fe0f")
 
 
-def fetch(folder: Path) -> None:
-    """Fetch and unpack every package below `folder`, as <name>/package."""
-    for package in PACKAGES.values():
+def fetch(folder: Path, packages: Iterable[str]) -> None:
+    """Fetch and unpack every one of `packages` below `folder`, as <name>/package."""
+    for package in packages:
         packed = subprocess.run(
             ["npm", "pack", "--silent", package], cwd=folder, check=True, capture_output=True, text=True
         )
@@ -188,5 +188,5 @@ if __name__ == "__main__":
         build(arguments.packages)
     else:
         with tempfile.TemporaryDirectory() as temporary:
-            fetch(Path(temporary))
+            fetch(Path(temporary), PACKAGES.values())
             build(Path(temporary))

@@ -59,6 +59,11 @@ def folder(tmp_path_factory) -> Path:
         path, heard = picture.relative_to(here), picture.with_suffix(".wav").relative_to(here)
         lines.append(f"{path},{colour} {number},{path},{colour},{colour},{heard}")
     (here / "captions.csv").write_text("\n".join(lines))
+    for number in range(20):
+        frames = [Image.new("RGB", (16, 16), (9 * number, 30 * place, 0)) for place in range(5)]
+        frames[0].save(here / f"{number}.webp", save_all=True, append_images=frames[1:])
+    clips = [f"{number}.webp,clip {number}" for number in range(20)]
+    (here / "clips.csv").write_text("\n".join(["clip,caption", *clips]))
     for number, (fusion, seed) in enumerate(product(("concat", "xattn"), range(3))):
         write(
             here / "outputs" / "sweeps" / "fusions" / str(number), {"fusion": fusion, "seed": seed}, 0.3 + number / 50

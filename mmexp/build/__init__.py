@@ -4,7 +4,7 @@ from mmexp.build.adapting import adapter_of
 from mmexp.build.assembling import Assembled, assemble, starting_weights
 from mmexp.build.choosing import best_by, monitored_by
 from mmexp.build.making import ASSETS, Config, factory, make
-from mmexp.build.parts import data_source, loading, model, objectives, stepping, strong, variation
+from mmexp.build.parts import data_source, further, loading, model, objectives, stepping, strong, variation
 from mmexp.build.resting import rest_unreached
 from mmexp.build.restoring import best_checkpoint, config_beside, restore, run_config, weights_of
 from mmexp.build.running import balance, class_texts, keeping, own_teacher, task
@@ -31,6 +31,7 @@ __all__ = [
     "config_beside",
     "data_source",
     "factory",
+    "further",
     "keeping",
     "loading",
     "make",

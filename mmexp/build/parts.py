@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from pydoc import locate
 
 from torch import nn
 
 from mmexp.build.making import Config, make
 from mmexp.data.few_labels import few_shots, fraction_of
 from mmexp.data.loading import Loading
+from mmexp.data.table import MODALITIES
 from mmexp.data.variation import Redrawn, Variation
 from mmexp.data.without import measured_without
 from mmexp.errors import RequestError
@@ -16,6 +18,10 @@ from mmexp.model import Model
 from mmexp.signatures import signature
 from mmexp.training.groups import Stepping
 from mmexp.types import DataSource, ModelShape
+
+# What a batch holds beside modalities, and what heads look at.
+TAKEN = {"index", "concept", "label", "targets", "number", "present", "shown", "strong", "encoded", "taught"}
+TAKEN |= {"teacher", "fused"}
 
 
 def loading(config: Config) -> Loading:
@@ -35,10 +41,27 @@ def data_source(config: Config) -> DataSource:
 
 
 def _read(config: Config) -> DataSource:
-    source = make(config["data"], without=tuple(f.name for f in fields(Loading)))
+    open_ended = "kinds" in signature(config["data"]["_target_"]).parameters
+    more = {"kinds": further_kinds(config)} if open_ended else {}
+    source = make(config["data"], without=tuple(f.name for f in fields(Loading)), **more)
     shots, fraction = config["data"].get("shots"), config["data"].get("fraction")
     source = source if fraction is None else fraction_of(source, fraction, config["seed"])
     return few_shots(source, shots, config["seed"]) if shots else source
+
+
+def towers(config: Config) -> dict[str, Config]:
+    """Return the nodes of the encoders by name."""
+    return {name: node for name, node in config["encoder"].items() if isinstance(node, Mapping)}
+
+
+def further(config: Config) -> dict[str, Config]:
+    """Return the nodes of encoders that are no kind's first: a second text or picture, under a name of its own."""
+    return {name: node for name, node in towers(config).items() if name not in MODALITIES}
+
+
+def further_kinds(config: Config) -> dict[str, str]:
+    """Return by the names of further encoders what kind of modality each is for."""
+    return {name: getattr(locate(node["_target_"]), "modality", name) for name, node in further(config).items()}
 
 
 def variation(config: Config) -> Variation:
@@ -59,14 +82,26 @@ def strong(config: Config) -> Variation | None:
 
 def model(config: Config, modalities: list[str]) -> Model:
     """Return encoders of the given modalities and their fusion, with the weights that their own construction gives."""
-    towers = {name: node for name, node in config["encoder"].items() if isinstance(node, Mapping)}
-    chosen = [name for name in towers if name in modalities]
+    chosen = {name: node for name, node in towers(config).items() if name in modalities}
     if not chosen:
         raise RequestError(
-            f"the data holds {', '.join(modalities)} and the encoders are for {', '.join(towers)}: nothing to learn from. "
-            "See data.columns."
+            f"the data holds {', '.join(modalities)} and the encoders are for {', '.join(towers(config))}: nothing to learn "
+            "from. See data.columns."
         )
-    encoders = {name: _encoder(towers[name]) for name in chosen}
+    for name in set(further(config)) - set(chosen):
+        raise RequestError(
+            f"encoder.{name} has nothing to read: the data holds {', '.join(modalities)}. Set +data.columns.{name}=COLUMN, or "
+            "leave it out."
+        )
+    for name in chosen:
+        if name in TAKEN or hasattr(nn.ModuleDict, name):
+            raise RequestError(f"encoder.{name}: this name has another meaning. Choose another, such as {name}_column.")
+    encoders = {name: _encoder(node) for name, node in chosen.items()}
+    for name in set(MODALITIES) & set(encoders):
+        if encoders[name].modality != name:
+            raise RequestError(
+                f"encoder.{name} is an encoder of {encoders[name].modality}. Choose one of encoder/{name}="
+            )
     return Model(encoders, make(config["fusion"], {name: encoder.dim for name, encoder in encoders.items()}))
 
 

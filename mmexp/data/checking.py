@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mmexp.data.pictures import read_picture
+from mmexp.data.decoding import Decoding
 from mmexp.data.readers import Table
-from mmexp.data.sounds import read_sound
-from mmexp.data.stored import NAMES, complaint, stored_in
+from mmexp.data.stored import NAMES, complaint, is_empty, state_of
 
 _SAY_FROM_ROWS = 20_000
 
@@ -25,31 +24,42 @@ def cache_folder() -> Path:
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mmexp"
 
 
-def faulty_rows(
-    table: Table, columns: Mapping[str, str], seconds: float, present: Mapping[str, np.ndarray] | None = None
-) -> dict[int, str]:
-    """Return what is wrong with which row: no caption, no picture or sound, or one that cannot be decoded.
+def present_in(table: Table, columns: Mapping[str, str], modalities: Iterable[str]) -> dict[str, np.ndarray]:
+    """Return for each modality which rows (N,) have it: their cell is not empty."""
+    cells = {name: table.columns[columns[name]] for name in modalities}
+    return {name: np.array([not is_empty(own[row]) for row in range(len(table))]) for name, own in cells.items()}
 
-    All rows are read, by all cores, of a sound the first `seconds`; what was found is remembered for as long as table and
-    files stay as they are. Where rows may lack a modality, `present` says which do not; then only those without any are wrong.
+
+def faulty_rows(
+    table: Table,
+    columns: Mapping[str, str],
+    kinds: Mapping[str, str],
+    decode: Decoding,
+    present: Mapping[str, np.ndarray] | None = None,
+) -> dict[int, str]:
+    """Return what is wrong with which row: no text, no picture, sound or video, or one that cannot be decoded.
+
+    `kinds` says of what kind each modality among `columns` is. All rows are read, by all cores, as `decode` reads them; what
+    was found is remembered for as long as table and files stay as they are. Where rows may lack a modality, `present` says
+    which do not; then only those without any are wrong.
     """
     faulty: dict[int, str] = {}
-    for modality in (name for name in NAMES if name in columns):
-        found = _checked(table, columns[modality], modality, seconds)
-        kept = found if present is None else [row for row in found if present[modality][row]]
-        faulty |= {row: f"{table.places[row]}: {found[row]}" for row in kept}
-    if present is None:
-        return faulty | _without_text(table, columns)
-    named = " and ".join(f"'{columns[name]}'" for name in present)
-    nothing = np.flatnonzero(~np.any(list(present.values()), axis=0)).tolist()
-    return faulty | {row: f"{table.places[row]}: there is nothing in {named}." for row in nothing}
+    for name, kind in sorted(kinds.items(), key=lambda one: one[1] == "text"):
+        own = columns[name]
+        found = _without_text(table, own) if kind == "text" else _checked(table, own, kind, decode)
+        faulty |= {row: fault for row, fault in found.items() if present is None or present[name][row]}
+    if present is not None:
+        named = " and ".join(f"'{columns[name]}'" for name in present)
+        nothing = np.flatnonzero(~np.any(list(present.values()), axis=0)).tolist()
+        faulty |= dict.fromkeys(nothing, f"there is nothing in {named}.")
+    return {row: f"{table.places[row]}: {fault}" for row, fault in faulty.items()}
 
 
-def _checked(table: Table, column: str, modality: str, seconds: float) -> dict[int, str]:
-    memory = cache_folder() / "checked" / f"{_state(table, column, modality, seconds)}.json"
+def _checked(table: Table, column: str, kind: str, decode: Decoding) -> dict[int, str]:
+    memory = cache_folder() / "checked" / f"{_state(table, column, kind, decode)}.json"
     if memory.is_file():
         return {int(row): fault for row, fault in json.loads(memory.read_text()).items()}
-    faulty = _undecodable(table, column, modality, seconds)
+    faulty = _undecodable(table, column, kind, decode)
     _remember(memory, faulty)
     return faulty
 
@@ -63,41 +73,36 @@ def _remember(memory: Path, faulty: dict[int, str]) -> None:
         os.replace(temporary, memory)
 
 
-def _without_text(table: Table, columns: Mapping[str, str]) -> dict[int, str]:
-    if "text" not in columns:
-        return {}
-    column = table.columns[columns["text"]]
-    empty = [row for row in range(len(table)) if column[row] in (None, []) or not str(column[row]).strip()]
-    return {row: f"{table.places[row]}: column '{columns['text']}' is empty." for row in empty}
+def _without_text(table: Table, column: str) -> dict[int, str]:
+    cells = table.columns[column]
+    return {row: f"column '{column}' is empty." for row in range(len(table)) if is_empty(cells[row])}
 
 
-def _undecodable(table: Table, column: str, modality: str, seconds: float) -> dict[int, str]:
+def _undecodable(table: Table, column: str, kind: str, decode: Decoding) -> dict[int, str]:
     cells = table.columns[column]
 
     def fault(row: int) -> str | None:
         try:
-            stored = stored_in(cells[row], table.base, modality)
-            read_picture(stored) if modality == "image" else read_sound(stored, seconds)
+            decode(cells[row], table.base, kind)
         except OSError as error:
-            return complaint(error, modality)
+            return complaint(error, kind)
         return None
 
     if len(table) >= _SAY_FROM_ROWS:
-        print(f"{table.name}: reading all {len(table):,} {NAMES[modality]}s once", file=sys.stderr)
+        print(f"{table.name}: reading all {len(table):,} {NAMES[kind]}s once", file=sys.stderr)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(fault, range(len(table)))
         return {row: text for row, text in enumerate(found) if text}
 
 
-def _state(table: Table, column: str, modality: str, seconds: float) -> str:
+def _state(table: Table, column: str, kind: str, decode: Decoding) -> str:
     """Return a fingerprint of the table and of size and time of every file."""
-    how = modality if modality == "image" else f"{modality} {seconds}"
+    how = " ".join(map(str, (kind, *decode.limits(kind))))
     digest = sha256(f"{table.base.resolve()} {table.digest} {column} {how}".encode())
     for cell in table.columns[column]:
         if isinstance(cell, str):
             try:
-                facts = os.stat(table.base / cell)
-                digest.update(f"{facts.st_size} {facts.st_mtime_ns};".encode())
+                digest.update(f"{state_of(table.base / cell)};".encode())
             except OSError:
                 digest.update(b"missing;")
     return digest.hexdigest()

@@ -21,8 +21,9 @@ LABEL_ALONE = 0.25
 
 
 class EmojiSamples:
-    """The pictures of one split; a concept's text is the same for all its pictures. `styles` names each row's artist.
+    """The pictures of one split; a concept's text is the same for all its pictures.
 
+    `codes` are each row's code points, `styles` names its artist.
     `kinds` holds each code's concept and class; with `tags` these are the classes, and a row may have several.
     """
 
@@ -39,7 +40,7 @@ class EmojiSamples:
         self.labels = np.array([kinds[code][1] for code in codes], dtype=np.int64)
         rows = [tag_targets(texts[code], tags) for code in codes] if tags else []
         self.targets = np.stack(rows) if rows else None
-        self._codes, self._texts = codes, texts
+        self.codes, self._texts = codes, texts
         self._webp = [picture["webp"] for picture in pictures]
 
     def __len__(self) -> int:
@@ -49,13 +50,13 @@ class EmojiSamples:
         """Return the picture, or the text: `label: tag, tag`, with `rng` some of the tags in any order, or none."""
         if modality == "image":
             return Image.open(io.BytesIO(self._webp[row])).convert("RGB")
-        text = self._texts[self._codes[row]]
+        text = self._texts[self.codes[row]]
         tags = text["tags"] if rng is None else _some(text["tags"], rng)
         return f"{text['label']}: {', '.join(tags)}" if tags else text["label"]
 
     def where(self, row: int) -> str:
         """Return code point and style."""
-        return f"the bundled emoji {self._codes[row]} ({self.styles[row]})"
+        return f"the bundled emoji {self.codes[row]} ({self.styles[row]})"
 
 
 def _some(tags: Sequence[str], rng: np.random.Generator) -> list[str]:

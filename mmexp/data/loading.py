@@ -1,4 +1,4 @@
-"""From samples to batches: the order of rows, decoded pictures and sounds kept, each encoder's own preparation."""
+"""From samples to batches: what was decoded kept, each encoder's own preparation, blanks where a row lacks something."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,12 +6,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from mmexp.data.orders import AS_IT_IS, EvaluationOrder, SequenceOrder, TrainOrder
+from mmexp.data.decoded import CHANGED_BY, Decoded
 from mmexp.data.variation import Variation
 from mmexp.errors import RequestError
-from mmexp.types import Batch, Encoder, Fraction, Kept, NonNegativeInt, Place, PositiveInt, Prepared, Samples
+from mmexp.types import (
+    AS_IT_IS,
+    Batch,
+    Encoder,
+    Fraction,
+    Kept,
+    NonNegativeInt,
+    Place,
+    PositiveInt,
+    Prepared,
+    Samples,
+)
 
 
 @dataclass(frozen=True)
@@ -21,8 +32,8 @@ class Loading:
     Test sets are also measured `without` each of these modalities.
 
     `batch_size` counts the rows of one step over all processes. Decoded pictures stay in memory while a split's fit into
-    `cache_bytes`, and so do its sounds, counted by themselves. Of `train` only a `fraction` of the rows is read, and of
-    these only `shots` rows of each class; a batch is then at most all of them.
+    `cache_bytes`, and so do its sounds and videos, each modality counted by itself. Of `train` only a `fraction` of the rows
+    is read, and of these only `shots` rows of each class; a batch is then at most all of them.
     """
 
     batch_size: PositiveInt = 128
@@ -38,41 +49,12 @@ class Loading:
         return replace(self, batch_size=min(self.batch_size, len(train))) if few else self
 
 
-class Decoded:
-    """One split's pictures or sounds as one encoder wants them, decoded once where they fit into memory shared by workers."""
-
-    def __init__(self, samples: Samples, encoder: Any, cache_bytes: int):
-        self.samples, self.encoder = samples, encoder
-        if encoder.modality == "image":
-            self.key, form = "pixels", torch.empty(3, encoder.image_size, encoder.image_size, dtype=torch.uint8)
-        else:
-            self.key, form = "samples", torch.empty(encoder.length)
-        # What stands where a row has none: grey, or silence.
-        self.blank = torch.full_like(form, 128 if self.key == "pixels" else 0)
-        kept = len(samples) if len(samples) * form.nbytes <= cache_bytes else 0
-        self.values = form.new_empty(kept, *form.shape).share_memory_()
-        self.decoded = torch.zeros(kept, dtype=torch.bool).share_memory_()
-
-    def __call__(self, rows: list[int]) -> Tensor:
-        """Return pictures uint8 (B, 3, S, S) or sounds float32 (B, T)."""
-        if not len(self.values):
-            return self._decode(rows)
-        missing = [row for row in rows if not self.decoded[row]]
-        if missing:
-            self.values[missing] = self._decode(missing)
-            self.decoded[missing] = True
-        return self.values[rows]
-
-    def _decode(self, rows: list[int]) -> Tensor:
-        return self.encoder.prepare([self.samples.read(row, self.encoder.modality) for row in rows])[self.key]
-
-
 class PreparedSamples(Dataset[Batch]):
     """Whole batches of a split, as its encoders want them; `teacher` holds the same samples as a teacher wants them.
 
     `strong` is a second variation: what it changes is in the batch a second time, below `strong`. What frozen parts say may
     be `kept`: by modality an encoder's, and the teacher's as `teacher`. Modalities that are `spared` are not prepared. What a
-    row lacks is blank: grey, an empty text, silence. Raises RequestError for a row that lacks all that the encoders read.
+    row lacks is blank: grey, grey frames, an empty text, silence. Raises RequestError for a row that lacks all that is read.
     """
 
     def __init__(
@@ -96,7 +78,9 @@ class PreparedSamples(Dataset[Batch]):
 
     def _readers(self, encoders: Mapping[str, Encoder], loading: Loading) -> dict[str, Any]:
         return {
-            name: Decoded(self.samples, encoder, loading.cache_bytes) if name in ("image", "audio") else encoder
+            name: Decoded(self.samples, name, encoder, loading.cache_bytes)
+            if encoder.modality in Decoded.kinds
+            else encoder
             for name, encoder in encoders.items()
         }
 
@@ -137,9 +121,8 @@ class PreparedSamples(Dataset[Batch]):
         if kept:
             batch["encoded"] = kept
         if self.strong:
-            # A spectrogram is a sound's, though an augmentation of its own changes it.
-            changed = {"audio" if a.modality == "spectrogram" else a.modality for a in self.strong.augmentations}
-            readers = {name: reader for name, reader in self.readers.items() if name in changed}
+            changed = {a.modality for a in self.strong.augmentations}
+            readers = {name: one for name, one in self.readers.items() if changed & CHANGED_BY[_encoder(one).modality]}
             batch["strong"] = self._prepared(readers, places, self.strong)
         return self.variation(None, batch, places) if self.variation else batch
 
@@ -162,38 +145,34 @@ class PreparedSamples(Dataset[Batch]):
         prepared: dict[str, Prepared] = {}
         for name, reader in readers.items():
             if isinstance(reader, Decoded):
-                values = self._decoded(name, reader, places, variation)
-                prepared[name] = _finished(reader, values, places, variation)
+                prepared[name] = self._decoded(reader, places, variation)
             else:
                 prepared[name] = reader.prepare(self.values(name, places, variation))
         return prepared
 
-    def _decoded(self, name: str, reader: Decoded, places: Sequence[Place], variation: Variation | None) -> Tensor:
-        """Return pictures or sounds (B, ...), blank where a row has none."""
-        there = self._having(name, places)
-        whole = reader.blank.repeat(len(places), *[1] * reader.blank.dim()) if there is not None else None
-        own = [places[i] for i in there] if there is not None else places
-        if whole is not None and not own:
-            return whole
-        values = reader([row for row, _ in own])
-        values = variation(name, values, own) if variation else values
-        if whole is None:
-            return values
-        whole[there] = values
+    def _decoded(self, reader: Decoded, places: Sequence[Place], variation: Variation | None) -> Prepared:
+        """Return pictures, sounds or videos (B, ...), blank where a row has none."""
+        there = self._having(reader.name, places)
+        if there is None:
+            return reader.read(places, variation)
+        whole = reader.blanks(len(places))
+        for key, values in reader.read([places[i] for i in there], variation).items() if there else ():
+            whole[key][there] = values
         return whole
 
-    def _having(self, modality: str, places: Sequence[Place]) -> list[int] | None:
+    def _having(self, name: str, places: Sequence[Place]) -> list[int] | None:
         """Return which of the places have a modality, None where all rows of the split have it."""
-        if modality not in self.present:
+        if name not in self.present:
             return None
-        return self.present[modality][[row for row, _ in places]].nonzero().flatten().tolist()
+        return self.present[name][[row for row, _ in places]].nonzero().flatten().tolist()
 
-    def values(self, modality: str, places: Sequence[Place], variation: Variation | None) -> list[Any]:
+    def values(self, name: str, places: Sequence[Place], variation: Variation | None) -> list[Any]:
         """Return what an encoder prepares, for example the texts (B) as they read in their epoch; empty where there is none."""
-        there = self._having(modality, places)
+        there = self._having(name, places)
         own = [places[i] for i in there] if there is not None else places
-        values = [self._value(modality, place, variation) for place in own]
-        values = variation(modality, values, own) if variation and own else values
+        values = [self._value(name, place, variation) for place in own]
+        if variation and own:
+            values = variation(_encoder(self.readers[name]).modality, values, own, name)
         if there is None:
             return values
         whole = [""] * len(places)
@@ -207,63 +186,5 @@ class PreparedSamples(Dataset[Batch]):
         return self.samples.read(row, modality, rng)
 
 
-def _finished(reader: Decoded, values: Tensor, places: Sequence[Place], variation: Variation | None) -> Prepared:
-    """Return pictures as they are, and sounds as the spectrograms that their encoder makes of them, if it does."""
-    if not hasattr(reader.encoder, "spectrogram"):
-        return {reader.key: values}
-    prepared = reader.encoder.spectrogram(values)
-    heard = prepared["spectrogram"]
-    return {**prepared, "spectrogram": variation("spectrogram", heard, places) if variation else heard}
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
-
-
-def _loader(samples: PreparedSamples, order: Any, loading: Loading) -> DataLoader[Batch]:
-    return DataLoader(
-        samples,
-        batch_sampler=order,
-        collate_fn=_as_it_is,
-        num_workers=loading.num_workers,
-        persistent_workers=loading.num_workers > 0,
-        pin_memory=torch.cuda.is_available(),
-    )
-
-
-Encoders = Mapping[str, Encoder]
-
-
-def train_loader(
-    samples: Samples,
-    encoders: Encoders,
-    loading: Loading,
-    variation: Variation,
-    teachers: Encoders | None = None,
-    strong: Variation | None = None,
-    seed: int | None = None,
-) -> DataLoader[Batch]:
-    """Return batches of `loading.batch_size` rows, shuffled by `seed`, None by that of the variation.
-
-    Raises RequestError where there are fewer rows than that.
-    """
-    if len(samples) < loading.batch_size:
-        raise RequestError(
-            f"data.batch_size={loading.batch_size} is more than the {len(samples)} rows of the train split. "
-            f"Set data.batch_size={len(samples)} or less."
-        )
-    order = TrainOrder(len(samples), loading.batch_size, variation.seed if seed is None else seed)
-    return _loader(PreparedSamples(samples, encoders, loading, variation, teachers, strong), order, loading)
-
-
-def sequence_loader(samples: PreparedSamples, order: SequenceOrder, loading: Loading) -> DataLoader[Batch]:
-    """Return the batches of one task after another."""
-    return _loader(samples, order, loading)
-
-
-def evaluation_loader(
-    samples: Samples, encoders: Encoders, loading: Loading, teachers: Encoders | None = None
-) -> DataLoader[Batch]:
-    """Return all rows in order, without variation."""
-    order = EvaluationOrder(len(samples), loading.batch_size)
-    return _loader(PreparedSamples(samples, encoders, loading, teachers=teachers), order, loading)
+def _encoder(reader: Any) -> Any:
+    return reader.encoder if isinstance(reader, Decoded) else reader

@@ -9,6 +9,8 @@ from mmexp.data.stored import Stored
 
 # 16-bit grey: PIL's own conversion would clip it to white.
 _DEEP = ("I", "I;16", "I;16B", "I;16L")
+# What PIL's decoders raise on broken files, beside OSError.
+BROKEN = (SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 def read_picture(stored: Stored) -> Image.Image:
@@ -19,13 +21,13 @@ def read_picture(stored: Stored) -> Image.Image:
     content = stored if isinstance(stored, bytes) else stored.read_bytes()
     try:
         with Image.open(io.BytesIO(content)) as opened:
-            return _rgb(ImageOps.exif_transpose(opened))
-    # PIL's decoders raise all of these on broken files.
-    except (SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+            return rgb(ImageOps.exif_transpose(opened))
+    except BROKEN as error:
         raise OSError(str(error)) from error
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
+def rgb(picture: Image.Image) -> Image.Image:
+    """Return an opened picture in RGB, on white where it is transparent."""
     if picture.mode in _DEEP:
         return Image.fromarray((np.asarray(picture).clip(0, 65535) / 257).astype(np.uint8)).convert("RGB")
     if picture.has_transparency_data:

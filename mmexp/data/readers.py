@@ -1,4 +1,4 @@
-"""Tables in all the forms that people keep pictures, captions and sounds in, read into columns."""
+"""Tables in all the forms that people keep pictures, captions, sounds and videos in, read into columns."""
 
 import csv
 import hashlib
@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from mmexp.data.stored import Slice
+from mmexp.data.videos import FILMS
 from mmexp.errors import RequestError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")
+# What the files of each modality end in; those of the first one that a folder holds are its rows.
+FILES = {"image": PICTURES, "audio": SOUNDS, "video": FILMS}
 METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
 
 
@@ -160,7 +163,7 @@ class _Counted(Sequence[str]):
 
 
 def _hugging_face(path: str) -> Table:
-    from datasets import Audio, Image, load_dataset
+    from datasets import Audio, Image, Video, load_dataset
 
     name, _, split = path.removeprefix("hf://").partition(":")
     try:
@@ -168,7 +171,7 @@ def _hugging_face(path: str) -> Table:
     except Exception as error:  # the library raises whatever its file systems and parsers do
         raise RequestError(f"{path}: {str(error).splitlines()[0]}") from error
     for column, kind in data.features.items():
-        if isinstance(kind, Image | Audio):
+        if isinstance(kind, Image | Audio | Video):
             data = data.cast_column(column, type(kind)(decode=False))
     columns = {column: _Column(data, column) for column in data.column_names}
     return Table(path, columns, Path(), _Counted(path, len(data)), str(data._fingerprint))
@@ -192,12 +195,16 @@ def _folder(folder: Path) -> Table:
             if "file_name" not in table.columns:
                 return table
             files = table.columns["file_name"]
-            kind = "audio" if str(next(iter(files), "")).lower().endswith(SOUNDS) else "image"
+            first = str(next(iter(files), "")).lower()
+            kind = next((kind for kind, suffixes in FILES.items() if first.endswith(suffixes)), "image")
             return Table(table.name, {kind: files, **table.columns}, table.base, table.places, table.digest)
-    sounds = {file.with_suffix(""): file for file in _within(folder, SOUNDS)}
-    pictures = _within(folder, PICTURES)
-    rows = [(str(picture), _described(folder, picture, sounds.get(picture.with_suffix("")))) for picture in pictures]
-    rows = rows or [(str(sound), _described(folder, None, sound)) for sound in sounds.values()]
+    found = {kind: {file.with_suffix(""): file for file in _within(folder, own)} for kind, own in FILES.items()}
+    first = next((kind for kind, files in found.items() if files), "image")
+    every = _within(folder, FILES[first])
+    rows = [
+        (str(file), _described(folder, {k: f.get(file.with_suffix("")) for k, f in found.items()} | {first: file}))
+        for file in every
+    ]
     names = list(dict.fromkeys(name for _, row in rows for name in row))
     listing = "\n".join(f"{row}" for _, row in rows)
     columns = {name: [row.get(name) for _, row in rows] for name in names}
@@ -210,12 +217,11 @@ def _within(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.suffix.lower() in suffixes)
 
 
-def _described(folder: Path, picture: Path | None, sound: Path | None) -> dict[str, str]:
-    """Return the row of a picture and the sound of its name beside it, or of a sound where a folder holds no pictures.
+def _described(folder: Path, files: Mapping[str, Path | None]) -> dict[str, str]:
+    """Return the row of a file and of those of other kinds that have its name beside it.
 
     Its class is the sub-folder, its caption the .txt beside it or else its class.
     """
-    files = {"image": picture, "audio": sound}
     row = {kind: str(file.relative_to(folder)) for kind, file in files.items() if file}
     inside = Path(next(iter(row.values())))
     if len(inside.parts) > 1:
@@ -260,10 +266,9 @@ def _samples(shard: Path) -> list[tuple[str, dict[str, Any]]]:
 
 def _part(suffix: str, part: Slice) -> dict[str, Any]:
     """Return what one file of a sample adds to its row. Raises ValueError where it is not what its name says."""
-    if f".{suffix}" in PICTURES:
-        return {"image": part, suffix: part}
-    if f".{suffix}" in SOUNDS:
-        return {"audio": part, suffix: part}
+    for kind, suffixes in FILES.items():
+        if f".{suffix}" in suffixes:
+            return {kind: part, suffix: part}
     if suffix == "json":
         return json.loads(part.read_bytes())
     if suffix in ("txt", "cls"):

@@ -1,10 +1,10 @@
-"""Where a cell's picture or sound is kept, and what is wrong with it, in words."""
+"""Where a cell's picture, sound or video is kept, and what is wrong with it, in words."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-NAMES = {"image": "picture", "audio": "sound"}
+NAMES = {"image": "picture", "audio": "sound", "video": "video"}
 
 
 @dataclass(frozen=True)
@@ -32,24 +32,30 @@ def is_empty(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip()) or value in ([], b"")
 
 
-def stored_in(value: Any, base: Path, modality: str) -> Stored:
-    """Return where a cell's picture or sound is: a path relative to `base`, bytes, or both as Hugging Face keeps them."""
+def stored_in(value: Any, base: Path, kind: str) -> Stored:
+    """Return where a cell's picture, sound or video is: a path relative to `base`, bytes, or both as Hugging Face keeps them."""
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes | Slice):
         return value
     if value is None or value == "":
-        raise OSError(f"no {NAMES[modality]}")
+        raise OSError(f"no {NAMES[kind]}")
     if str(value).startswith(("http://", "https://")):
         raise OSError(f"'{value}' is an address; nothing is downloaded while training. Download it first")
     return base / Path(str(value)).expanduser()
 
 
-def complaint(error: OSError, modality: str) -> str:
-    """Return what is wrong with a picture or sound, in words."""
+def state_of(path: Path) -> str:
+    """Return size and time of a file, of a folder those of all its files: what is seen of a change without reading."""
+    every = sorted(path.iterdir()) if path.is_dir() else [path]
+    return " ".join(f"{about.st_size} {about.st_mtime_ns}" for about in map(Path.stat, every))
+
+
+def complaint(error: OSError, kind: str) -> str:
+    """Return what is wrong with a picture, sound or video, in words."""
     if isinstance(error, FileNotFoundError):
-        return f"there is no {NAMES[modality]} '{error.filename}'."
+        return f"there is no {NAMES[kind]} '{error.filename}'."
     if error.filename:
-        return f"the {NAMES[modality]} '{error.filename}' cannot be read: {error.strerror}."
+        return f"the {NAMES[kind]} '{error.filename}' cannot be read: {error.strerror}."
     text = str(error).partition(" <_io")[0].rstrip(".")
-    return f"the {NAMES[modality]} cannot be decoded: {text}."
+    return f"the {NAMES[kind]} cannot be decoded: {text}."

@@ -1,8 +1,10 @@
 """A user's own tables as tasks in sequence."""
 
+from collections.abc import Mapping
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from mmexp.data.sequence import in_sequence
 from mmexp.data.table import table
 from mmexp.errors import RequestError
-from mmexp.types import DataSource, Fraction, PositiveFloat
+from mmexp.types import DataSource, Fraction, PositiveFloat, PositiveInt
 
 # Names under which other numbers are told.
 RESERVED = ("train", "val", "start", "continual")
@@ -23,7 +25,9 @@ def table_sequence(
     on_error: Literal["raise", "skip"] = "raise",
     val_fraction: Fraction = 0.1,
     seconds: PositiveFloat = 30.0,
+    frames: PositiveInt = 8,
     missing: Literal["raise", "keep"] = "raise",
+    kinds: Mapping[str, str] = MappingProxyType({}),
 ) -> DataSource:
     """Return a task for each of `tables`, named by its file and read as by `table`.
 
@@ -33,7 +37,15 @@ def table_sequence(
     """
     names = [Path(path).stem for path in tables]
     _check(names, tables, tests, val_fraction)
-    read = partial(table, on_error=on_error, val_fraction=val_fraction, seconds=seconds, missing=missing)
+    read = partial(
+        table,
+        on_error=on_error,
+        val_fraction=val_fraction,
+        seconds=seconds,
+        frames=frames,
+        missing=missing,
+        kinds=kinds,
+    )
     train, test, known, digests = {}, {}, [], []
     for place, (name, path) in enumerate(zip(names, tables, strict=True)):
         own = tests[place] if tests else None

@@ -30,13 +30,18 @@ class Variation:
         """Return the randomness by which the data chooses among a row's texts."""
         return np.random.default_rng((self.seed, self.drawn(epoch), row))
 
-    def __call__(self, modality: str | None, values: Any, places: Sequence[Place]) -> Any:
-        """Return the values (B) of one modality, or the whole batch (None), changed; evaluations see them as they are."""
+    def __call__(self, kind: str | None, values: Any, places: Sequence[Place], name: str | None = None) -> Any:
+        """Return the values (B) of one kind, or the whole batch (None), changed; evaluations see them as they are.
+
+        Modalities of a kind that have another `name` than the first of it are drawn for by themselves.
+        """
         if places[0][1] == AS_IT_IS:
             return values
-        draws = RowDraws(self.seed, self.drawn(places[0][1]), [row for row, _ in places], self.view)
+        own = "" if name in (None, "image", "text", "audio") else f"{name} "
+        rows = [row for row, _ in places]
+        draws = RowDraws(self.seed, self.drawn(places[0][1]), rows, self.view + own)
         for augmentation in self.augmentations:
-            if augmentation.modality == modality:
+            if augmentation.modality == kind:
                 values = augmentation(values, draws)
         return values
 

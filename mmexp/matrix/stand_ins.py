@@ -62,7 +62,7 @@ def _distilbert(folder: Path) -> str:
 def _wav2vec2(folder: Path) -> str:
     from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-    strides = {"conv_dim": [32] * 3, "conv_kernel": [10, 8, 8], "conv_stride": [10, 8, 8]}
+    strides: dict[str, Any] = {"conv_dim": [32] * 3, "conv_kernel": [10, 8, 8], "conv_stride": [10, 8, 8]}
     Wav2Vec2Model(Wav2Vec2Config(num_conv_pos_embeddings=16, **strides, **_SIZE)).save_pretrained(folder)
     Wav2Vec2FeatureExtractor().save_pretrained(folder)
     return str(folder)

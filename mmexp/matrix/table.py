@@ -22,7 +22,7 @@ def print_outcomes(outcomes: Sequence[Outcome], console: Console | None = None) 
     for outcome in (one for one in outcomes if one.kind == "fault"):
         console.print(f"\n[bold]fault[/]: mmexp train {escape(shlex.join(outcome.overrides))}", soft_wrap=True)
         console.print(escape(outcome.told.strip()), soft_wrap=True)
-    kinds = Counter(outcome.kind for outcome in outcomes)
+    kinds: Counter[str] = Counter(outcome.kind for outcome in outcomes)
     console.print(f"{len(outcomes)} combinations: " + ", ".join(f"{kinds[k]} {k}" for k in KINDS))
     return int(kinds["fault"] > 0)
 

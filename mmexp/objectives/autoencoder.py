@@ -44,7 +44,7 @@ def form(shape: ModelShape, modality: str) -> tuple[int, int]:
     context, vocabulary, side = shape.context or 0, shape.vocab_size or 0, shape.image_size or 0
     grids = {"text": (context,), "image": shape.grid or (0,), "audio": shape.audio_grid or (0,)}
     sizes = {"text": context * vocabulary, "image": 3 * side**2, "audio": prod(shape.spectrogram_size or (0,))}
-    places, size = prod(grids[modality]), sizes[modality]
+    places, size = prod(grids.get(modality, (0,))), sizes.get(modality, 0)
     if not (places and size):
         raise RequestError(f"this {modality} encoder does not say what its input is made of. Leave it out of targets.")
     return places, size // places

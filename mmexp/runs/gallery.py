@@ -1,7 +1,9 @@
-"""Pictures for the report: what was retrieved, what was taken for what, what was written, how samples were augmented."""
+"""What the report shows: what was retrieved, what was taken for what, what was written, how samples were augmented."""
 
+from itertools import permutations
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -20,7 +22,7 @@ CAPTIONS = 12
 
 
 def make_gallery(task: Task, source: DataSource, train: PreparedSamples) -> Gallery:
-    """Return retrieval in both directions on every test set last evaluated, and the confusion of classes on `test`.
+    """Return retrieval in all directions on every test set last evaluated, and the confusion of classes on `test`.
 
     Of `train` it shows some samples as they are and augmented; none where there is no augmentation.
     """
@@ -28,9 +30,8 @@ def make_gallery(task: Task, source: DataSource, train: PreparedSamples) -> Gall
     confusion, answers, captions = None, [], []
     for split, gathered in task.gathered.items():
         whole = gathered.stacked()
-        if split.startswith("test") and {"vector/image", "vector/text"} <= set(whole) and len(_paired(whole)):
-            for query, key in (("text", "image"), ("image", "text")):
-                retrieval[f"{query} to {key}, {split}"] = _queries(source.splits[split], whole, query, key)
+        if split.startswith("test"):
+            retrieval |= _directions(source, split, whole, task)
         if split == "test" and "logits" in whole:
             confusion = _confusion(whole, list(source.classes))
             answers = _answers(source, source.splits[split], whole)
@@ -57,40 +58,76 @@ def _read(train: PreparedSamples, rows: list[int], epoch: int) -> list[Version]:
     return [Version(picture, text) for picture, text in zip(pictures, texts, strict=True)]
 
 
-def _queries(samples: Samples, whole: dict[str, Tensor], query: str, key: str) -> list[Query]:
+def _directions(source: DataSource, split: str, whole: dict[str, Tensor], task: Task) -> dict[str, list[Query]]:
+    """Return the queries of every direction between modalities that any row has both of."""
+    names = sorted((name for name in source.modalities if f"vector/{name}" in whole), key=_texts_first)
+    kinds = {name: task.model.encoders[name].modality for name in names}
+    return {
+        f"{query} to {key}, {split}": _queries(source.splits[split], whole, query, key, kinds)
+        for query, key in permutations(names, 2)
+        if len(_paired(whole, query, key))
+    }
+
+
+def _texts_first(name: str) -> tuple[bool, str]:
+    return name != "text", name
+
+
+def _queries(samples: Samples, whole: dict[str, Tensor], query: str, key: str, kinds: dict[str, str]) -> list[Query]:
     """Return queries spread evenly over the set, each with its best candidates, equal texts shown once."""
-    paired = _paired(whole)
-    rows = _spread(paired, QUERIES)
+    # Of many directions fewer queries, for a page has no room for all.
+    paired = _paired(whole, query, key)
+    rows = _spread(paired, QUERIES if len(kinds) == 2 else QUERIES // 2)
     score = whole[f"vector/{query}"][rows].float() @ whole[f"vector/{key}"].float().T
     found = []
     for row, scores in zip(rows, score, strict=True):
         best: dict[str, Retrieved] = {}
         for other in paired[scores[paired].argsort(descending=True)].tolist():
-            text = str(samples.read(other, "text"))
-            picture = samples.read(other, "image") if key == "image" else None
+            told = _told(samples, other, key, kinds)
             right = bool(whole["concept"][other] == whole["concept"][row])
-            best.setdefault(
-                text if key == "text" else str(other), Retrieved(picture, text, float(scores[other]), right)
-            )
+            same = told["text"] if kinds[key] == "text" else str(other)
+            best.setdefault(same, Retrieved(score=float(scores[other]), right=right, **told))
             if len(best) == RETRIEVED:
                 break
-        shown = samples.read(row, "image") if query == "image" else None
-        found.append(Query(shown, str(samples.read(row, "text")), list(best.values())))
+        found.append(Query(retrieved=list(best.values()), **_told(samples, row, query, kinds)))
     return found
 
 
-def _paired(whole: dict[str, Tensor]) -> Tensor:
-    """Return the rows that have both a picture and a text."""
+def _paired(whole: dict[str, Tensor], query: str, key: str) -> Tensor:
+    """Return the rows that have both modalities."""
     everywhere = torch.ones_like(whole["concept"], dtype=torch.bool)
-    there = [whole.get(f"present/{name}", everywhere) for name in ("image", "text")]
+    there = [whole.get(f"present/{name}", everywhere) for name in (query, key)]
     return (there[0] & there[1]).nonzero().flatten()
+
+
+def _has(samples: Samples, row: int, name: str) -> bool:
+    present = getattr(samples, "present", None) or {}
+    return name not in present or bool(present[name][row])
 
 
 def _value(source: DataSource, samples: Samples, row: int, modality: str) -> Any:
     """Return a row's picture or text, None where the data or the row has none."""
-    present = getattr(samples, "present", None) or {}
-    there = modality in source.modalities and (modality not in present or present[modality][row])
-    return samples.read(row, modality) if there else None
+    return samples.read(row, modality) if modality in source.modalities and _has(samples, row, modality) else None
+
+
+def _told(samples: Samples, row: int, name: str, kinds: dict[str, str]) -> dict[str, Any]:
+    """Return what is shown of a row's modality: a text, or a picture or sound with the row's text where it has one."""
+    kind, value = kinds[name], samples.read(row, name)
+    beside = "text" in kinds and _has(samples, row, "text")
+    text = value if kind == "text" else samples.read(row, "text") if beside else samples.where(row)
+    return {
+        "picture": value if kind == "image" else film_strip(value) if kind == "video" else None,
+        "text": str(text),
+        "sound": value if kind == "audio" else None,
+    }
+
+
+def film_strip(frames: Any) -> Image.Image:
+    """Return four frames of a video, evenly spaced, in the corners of one picture: rows from left to right."""
+    places = np.linspace(0, len(frames) - 1, 4).round().astype(int)
+    first, second, third, fourth = (np.asarray(frames[place]) for place in places)
+    rows = np.concatenate([first, second], 1), np.concatenate([third, fourth], 1)
+    return Image.fromarray(np.concatenate(rows))
 
 
 def _spread(rows: Tensor, count: int) -> list[int]:

@@ -18,6 +18,7 @@ from mmexp.runs.facts import facts_of
 from mmexp.runs.forgetting import Sequence, heat_map
 from mmexp.runs.pictures import inline, write_gallery
 from mmexp.runs.record import write_atomically
+from mmexp.runs.sounds import audible
 from mmexp.runs.table import Number, read_numbers, shown, times
 
 _SIDE = 96  # pixels of a picture under its heat
@@ -27,12 +28,16 @@ _LEADING = ("encoder", "fusion", "adapter", "objective", "task", "data")
 
 @dataclass
 class Retrieved:
-    """One answer: `score` is its similarity to the query, `right` whether it shows the same concept."""
+    """One answer: `score` is its similarity to the query, `right` whether it shows the same concept.
+
+    A `sound` is samples (T,) and their rate in Hz.
+    """
 
     picture: Image.Image | None
     text: str
     score: float
     right: bool
+    sound: tuple[np.ndarray, int] | None = None
 
 
 @dataclass
@@ -42,6 +47,7 @@ class Query:
     picture: Image.Image | None
     text: str
     retrieved: list[Retrieved]
+    sound: tuple[np.ndarray, int] | None = None
 
 
 @dataclass
@@ -139,7 +145,7 @@ def _template() -> jinja2.Template:
     here = Path(__file__).parent
     loader = jinja2.FileSystemLoader(here, encoding="utf-8")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"inline": inline, "overlay": overlay}
+    environment.filters |= {"inline": inline, "overlay": overlay, "audible": audible}
     environment.globals |= {"shown": shown, "times": times}
     return environment.get_template("report.html.jinja")
 

@@ -87,9 +87,10 @@ def data_now(config: Mapping[str, Any]) -> str:
     """Return the fingerprint of the data as they now are. Raises RequestError where they are gone."""
     from mmexp import build
 
-    # All that a data source is made of; the seed draws its shots and fractions.
+    # All that a data source is made of; the seed draws its shots and fractions, further encoders tell of what kind their
+    # columns are.
     drawn = any(config["data"].get(key) is not None for key in ("shots", "fraction"))
-    asked = {"data": config["data"], "seed": config["seed"] if drawn else 0}
+    asked = {"data": config["data"], "seed": config["seed"] if drawn else 0, "encoder": build.further(config)}
     key = repr(asked)
     if key not in _data:
         _data[key] = build.data_source(asked).fingerprint

@@ -19,7 +19,8 @@ from mmexp.augmentations.spec_augment import SpecAugment
 from mmexp.augmentations.swap import Swap
 from mmexp.augmentations.synonyms import Synonyms
 from mmexp.augmentations.tags import Tags
-from mmexp.data.loading import Loading, PreparedSamples, Variation, evaluation_loader, train_loader
+from mmexp.data.loaders import evaluation_loader, train_loader
+from mmexp.data.loading import Loading, PreparedSamples, Variation
 from mmexp.data.orders import AS_IT_IS
 from mmexp.draws import RowDraws
 

@@ -17,7 +17,8 @@ from mmexp.augmentations.noise import Noise
 from mmexp.augmentations.shift import Shift
 from mmexp.augmentations.spec_augment import SpecAugment
 from mmexp.compose import compose
-from mmexp.data.loading import Loading, PreparedSamples, Variation, evaluation_loader, train_loader
+from mmexp.data.loaders import evaluation_loader, train_loader
+from mmexp.data.loading import Loading, PreparedSamples, Variation
 from mmexp.data.supervision import supervision_of
 from mmexp.tasks.views import StepViews
 

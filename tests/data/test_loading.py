@@ -9,7 +9,8 @@ from mmexp.augmentations.colour import Colour
 from mmexp.augmentations.geometry import Geometry
 from mmexp.data.chosen import ChosenSamples
 from mmexp.data.emoji import emoji
-from mmexp.data.loading import Loading, PreparedSamples, Variation, train_loader
+from mmexp.data.loaders import train_loader
+from mmexp.data.loading import Loading, PreparedSamples, Variation
 
 PLACES = [(0, 0), (5, 0), (9, 0)]
 CHANGES = [Geometry(crop=0.5), Colour(brightness=0.5)]

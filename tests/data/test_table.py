@@ -79,7 +79,7 @@ def test_a_table_of_bad_rows_alone_is_refused(tmp_path):
 
 def test_pictures_are_checked_once_until_one_changes(tmp_path, monkeypatch):
     read = []
-    monkeypatch.setattr(checking, "read_picture", lambda stored: read.append(stored))
+    monkeypatch.setattr(checking.Decoding, "__call__", lambda self, cell, *about: read.append(cell))
     path = write(tmp_path, rows(3))
     table(path, COLUMNS)
     table(path, COLUMNS)
@@ -95,7 +95,9 @@ def test_a_wrong_column_gets_the_nearest_name(tmp_path):
 
 
 def test_a_wrong_kind_of_column(tmp_path):
-    with pytest.raises(RequestError, match=r"'data.columns.txet' is not a key. Did you mean 'text'"):
+    with pytest.raises(
+        RequestError, match=r"'data.columns.txet' is not a key, and no encoder has that name. Did you mean 'text'"
+    ):
         table(write(tmp_path, rows(2)), {**COLUMNS, "txet": "caption"})
 
 

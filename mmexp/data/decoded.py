@@ -1,0 +1,77 @@
+"""Pictures, sounds and videos of a split as an encoder wants them: decoded once, varied, blank where a row has none."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmexp.data.variation import Variation
+from mmexp.types import Place, Prepared, Samples
+
+# By kind of modality the kinds of augmentations that change it: pictures' the frames of videos too.
+CHANGED_BY = {"image": {"image"}, "text": {"text"}, "audio": {"audio", "spectrogram"}, "video": {"image"}}
+
+
+def _blank(encoder: Any) -> dict[str, Tensor]:
+    """Return what an encoder makes of silence, a grey picture or a clip of such: first what augmentations change."""
+    if encoder.modality == "audio":
+        return {"samples": torch.zeros(encoder.length)}
+    pixels = torch.full((3, encoder.image_size, encoder.image_size), 128, dtype=torch.uint8)
+    if encoder.modality == "image":
+        return {"pixels": pixels}
+    return {"frames": pixels.expand(encoder.frames, -1, -1, -1), "mask": torch.ones(encoder.frames, dtype=torch.bool)}
+
+
+class Decoded:
+    """One modality of a split as its encoder wants it, decoded once where it fits into memory shared by workers."""
+
+    kinds = ("image", "audio", "video")
+
+    def __init__(self, samples: Samples, name: str, encoder: Any, cache_bytes: int):
+        self.samples, self.name, self.encoder = samples, name, encoder
+        self.blank = _blank(encoder)
+        self.key = next(iter(self.blank))
+        bytes_each = sum(one.numel() * one.element_size() for one in self.blank.values())
+        kept = len(samples) if len(samples) * bytes_each <= cache_bytes else 0
+        self.values = {key: one.new_empty(kept, *one.shape).share_memory_() for key, one in self.blank.items()}
+        self.decoded = torch.zeros(kept, dtype=torch.bool).share_memory_()
+
+    def __call__(self, rows: list[int]) -> Prepared:
+        """Return pictures uint8 (B, 3, S, S), sounds float32 (B, T), or frames uint8 (B, T, 3, S, S) with their mask (B, T)."""
+        if not len(self.decoded):
+            return self._decode(rows)
+        missing = [row for row in rows if not self.decoded[row]]
+        if missing:
+            for key, values in self._decode(missing).items():
+                self.values[key][missing] = values
+            self.decoded[missing] = True
+        return {key: values[rows] for key, values in self.values.items()}
+
+    def _decode(self, rows: list[int]) -> Prepared:
+        return self.encoder.prepare([self.samples.read(row, self.name) for row in rows])
+
+    def read(self, places: Sequence[Place], variation: Variation | None) -> Prepared:
+        """Return what the encoder takes of `places`, whose rows have this modality: varied, sounds as spectrograms if it does."""
+        values = self([row for row, _ in places])
+        return self._changed(values, places, variation) if variation else self._finished(values)
+
+    def blanks(self, rows: int) -> Prepared:
+        """Return what the encoder takes where rows have none: grey, or silence."""
+        finished = self._finished({key: one[None] for key, one in self.blank.items()})
+        return {key: one.repeat_interleave(rows, 0) for key, one in finished.items()}
+
+    def _finished(self, values: Prepared) -> Prepared:
+        """Return pictures and videos as they are, and sounds as the spectrograms that the encoder makes of them, if it does."""
+        return self.encoder.spectrogram(values["samples"]) if hasattr(self.encoder, "spectrogram") else values
+
+    def _changed(self, values: Prepared, places: Sequence[Place], variation: Variation) -> Prepared:
+        """Return pictures, videos or sounds as they are varied; all frames of a video alike, for each has the same draws."""
+        kind, raw = self.encoder.modality, values[self.key]
+        if kind == "video":
+            frames = [variation("image", frame, places, self.name) for frame in raw.unbind(1)]
+            return {**values, self.key: torch.stack(frames, 1)}
+        prepared = self._finished({**values, self.key: variation(kind, raw, places, self.name)})
+        if "spectrogram" in prepared:
+            prepared["spectrogram"] = variation("spectrogram", prepared["spectrogram"], places, self.name)
+        return prepared

@@ -1,0 +1,84 @@
+"""The rows of a table, read one by one."""
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmexp.data.chosen import chosen_present
+from mmexp.data.decoding import Decoding
+from mmexp.data.readers import Table
+from mmexp.data.stored import Slice, complaint, state_of, stored_in
+from mmexp.errors import RequestError
+
+
+class TableSamples:
+    """Rows of a table, `rows (N,)` of them; `kinds` says of what kind each modality among the `columns` is."""
+
+    def __init__(
+        self, table: Table, columns: Mapping[str, str], kinds: Mapping[str, str], rows: np.ndarray, decode: Decoding
+    ):
+        self.table, self.columns, self.kinds, self.rows, self.decode = table, columns, kinds, rows, decode
+        self.concepts = np.zeros(len(rows), dtype=np.int64)
+        self.labels = np.full(len(rows), -1, dtype=np.int64)
+        self.targets: np.ndarray | None = None
+        self.number: np.ndarray | None = None
+        self.present: dict[str, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def cell(self, row: int, name: str) -> Any:
+        """Return what the table holds."""
+        return self.table.columns[self.columns[name]][int(self.rows[row])]
+
+    def read(self, row: int, modality: str, rng: np.random.Generator | None = None) -> Any:
+        """Return the picture in RGB, the sound with its rate, the frames of the video, or the text.
+
+        Of several texts `rng` draws one, without it they are joined. Raises RequestError for what cannot be decoded.
+        """
+        value, kind = self.cell(row, modality), self.kinds[modality]
+        if kind == "text":
+            return text_of(value[rng.integers(len(value))] if rng and isinstance(value, list) else value)
+        try:
+            return self.decode(value, self.table.base, kind)
+        except OSError as error:
+            raise RequestError(f"{self.where(row)}: {complaint(error, kind)}") from error
+
+    def texts(self, row: int) -> list[str]:
+        """Return the row's captions, one or several."""
+        value = self.cell(row, "text")
+        return [text_of(one) for one in (value if isinstance(value, list) else [value])]
+
+    def where(self, row: int) -> str:
+        """Return file and line."""
+        return self.table.places[int(self.rows[row])]
+
+    def stamp(self) -> str:
+        """Return a digest of the sizes and times of all files that these rows name: they may change below the table."""
+        every = sha256()
+        for name, kind in self.kinds.items():
+            there = self.present.get(name, np.ones(len(self), dtype=bool))
+            for row in np.flatnonzero(there).tolist() if kind != "text" else ():
+                stored = stored_in(self.cell(row, name), self.table.base, kind)
+                if isinstance(stored, Path):
+                    every.update(f"{state_of(stored)} ".encode())
+        return every.hexdigest()[:16]
+
+    def chosen(self, rows: Sequence[int] | np.ndarray) -> "TableSamples":
+        """Return some of these rows."""
+        part = TableSamples(self.table, self.columns, self.kinds, self.rows[rows], self.decode)
+        part.concepts, part.labels = self.concepts[rows], self.labels[rows]
+        part.targets = None if self.targets is None else self.targets[rows]
+        part.number = None if self.number is None else self.number[rows]
+        part.present = chosen_present(self, np.asarray(rows))
+        return part
+
+
+def text_of(value: Any) -> str:
+    """Return a caption; several of one picture are joined."""
+    if isinstance(value, Slice):
+        value = value.read_bytes().decode()
+    return ". ".join(map(str, value)) if isinstance(value, list) else str(value)
