@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmexp.data import checking
+from mmexp.data import decoding
 from mmexp.data.pictures import read_picture
 from mmexp.data.supervision import supervision_of
 from mmexp.data.table import table
@@ -79,7 +79,7 @@ def test_a_table_of_bad_rows_alone_is_refused(tmp_path):
 
 def test_pictures_are_checked_once_until_one_changes(tmp_path, monkeypatch):
     read = []
-    monkeypatch.setattr(checking, "read_picture", lambda stored: read.append(stored))
+    monkeypatch.setattr(decoding, "read_picture", lambda stored: read.append(stored))
     path = write(tmp_path, rows(3))
     table(path, COLUMNS)
     table(path, COLUMNS)
