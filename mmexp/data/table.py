@@ -93,8 +93,8 @@ def _chosen(columns: Mapping[str, str | None], kinds: Mapping[str, str]) -> dict
     for name in columns:
         if name not in known:
             raise RequestError(
-                f"'data.columns.{name}' is not a key, and no encoder has that name.{nearest(name, known)} "
-                f"Add one: +encoder/text@encoder.{name}=transformer."
+                f"'data.columns.{name}' is not a key.{nearest(name, known)} "
+                f"A further modality has an encoder of its name: +encoder/text@encoder.{name}=transformer."
             )
     chosen = {name: column for name in known if (column := columns.get(name)) is not None}
     if not set(chosen) - set(ANSWERS):

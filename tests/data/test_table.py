@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmexp.data import checking
+from mmexp.data import decoding
 from mmexp.data.pictures import read_picture
 from mmexp.data.supervision import supervision_of
 from mmexp.data.table import table
