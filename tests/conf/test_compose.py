@@ -33,6 +33,7 @@ TOGETHER = {
     "objective=caption": ["fusion=none"],
     "objective=prefix_lm": ["fusion=none"],
     "objective=prompted": ["fusion=none"],
+    "adapter=probe": ["fusion=none", "objective=classify", "objective.classify.source=image"],
     "encoder=timm": ["encoder.image.name=resnet18"],
     "encoder/image=timm": ["encoder.image.name=resnet18"],
     "encoder/text=huggingface": ["encoder.text.name=x"],
