@@ -37,6 +37,7 @@ TOGETHER = {
     "encoder=timm": ["encoder.image.name=resnet18"],
     "encoder/image=timm": ["encoder.image.name=resnet18"],
     "encoder/text=huggingface": ["encoder.text.name=x"],
+    "encoder/audio=huggingface": ["encoder.audio.name=x"],
     "experiment=distill": ["teacher=x"],
     "experiment=distillation": ["teacher=x"],
     "data=table_sequence": ["data.tables=[x.csv]"],
