@@ -10,7 +10,7 @@ from mmexp.tasks.base import Task
 
 
 def rest_unreached(task: Task, samples: PreparedSamples) -> list[str]:
-    """Freeze every weight that no loss depends on; return the encoders, and the fusion, of which that is true as a whole.
+    """Freeze every weight of model and objectives that no loss depends on; return the encoders, and the fusion, of which that is true as a whole.
 
     So `mae` does not carry a text tower along, and processes do not wait for gradients that never come. Weights and the
     random numbers to come stay as they are.
@@ -18,7 +18,9 @@ def rest_unreached(task: Task, samples: PreparedSamples) -> list[str]:
     batch = samples.__getitems__([(0, 0), (len(samples) - 1, 0)])
     # A modality that these two rows lack, others have.
     batch.pop("present", None)
-    trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
+    # What a balance learns is in none of the losses that it weighs.
+    learning = (*task.model.parameters(), *task.objectives.parameters())
+    trained = [parameter for parameter in learning if parameter.requires_grad]
     with buffers_kept(task), torch.random.fork_rng(devices=[]):
         losses, _ = task.terms(task.views(batch, 0))
         gradients = torch.autograd.grad(losses.losses.sum(), trained, allow_unused=True)
