@@ -8,8 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
-from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
+from hydra._internal.core_plugins import file_config_source, importlib_resources_config_source
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
@@ -48,18 +47,20 @@ class _PerTower:
         return tower and not self.is_config(path) and self.is_group(GROUP)
 
 
-class PackageSource(_PerTower, ImportlibResourcesConfigSource):
+# Named as Hydra's own: in a launcher's worker it registers these again, and keeps what has the same name.
+class ImportlibResourcesConfigSource(_PerTower, importlib_resources_config_source.ImportlibResourcesConfigSource):
     """The package's own configuration."""
 
 
-class FolderSource(_PerTower, FileConfigSource):
+class FileConfigSource(_PerTower, file_config_source.FileConfigSource):
     """A folder, such as that of --config-dir."""
 
 
 def register() -> None:
     """Have Hydra look its choices up so."""
     Plugins.instance()  # Hydra's own sources are there only then
-    SourcesRegistry.instance().types.update({source.scheme(): source for source in (PackageSource, FolderSource)})
+    own = (ImportlibResourcesConfigSource, FileConfigSource)
+    SourcesRegistry.instance().types.update({source.scheme(): source for source in own})
 
 
 def added(overrides: Sequence[str]) -> list[str]:
