@@ -79,7 +79,7 @@ def test_a_table_of_bad_rows_alone_is_refused(tmp_path):
 
 def test_pictures_are_checked_once_until_one_changes(tmp_path, monkeypatch):
     read = []
-    monkeypatch.setattr(checking.Decoding, "__call__", lambda self, cell, *about: read.append(cell))
+    monkeypatch.setattr(decoding, "read_picture", lambda stored: read.append(stored))
     path = write(tmp_path, rows(3))
     table(path, COLUMNS)
     table(path, COLUMNS)
