@@ -138,7 +138,7 @@ def test_a_teacher_has_its_layers_and_what_stands_behind_its_towers(monkeypatch)
         (("adapter=lit",), {"image"}),
         (("adapter=bitfit", "adapter/image=alignment"), {"image"}),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(sorted(value)),
 )
 def test_the_outputs_of_frozen_towers_are_kept(monkeypatch, tmp_path, choices, parts):
     views = ("init_from=start", "variation.views=1", "variation.seed=5", *choices)
