@@ -1,6 +1,7 @@
 """A video, however it is stored, as some of its frames."""
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from mmexp.data.pictures import BROKEN, read_picture, rgb
 from mmexp.data.stored import Stored
 
 FILMS = (".mp4", ".webm", ".mkv", ".mov", ".avi")
-# By these first bytes PIL's formats of moving pictures are told: GIF, WebP, PNG.
-_PICTURES = (b"GIF8", b"RIFF", b"\x89PNG")
+# By its first bytes one of PIL's formats of moving pictures is told: GIF, PNG, WebP. AVI begins with RIFF, too.
+_PICTURE = re.compile(rb"GIF8|\x89PNG|RIFF.{4}WEBP", re.DOTALL)
 
 
 def read_video(stored: Stored, frames: int) -> np.ndarray:
@@ -26,7 +27,7 @@ def read_video(stored: Stored, frames: int) -> np.ndarray:
         pictures = [read_picture(files[place]) for place in middles(len(files), frames)]
     else:
         content = stored if isinstance(stored, bytes) else stored.read_bytes()
-        pictures = _moving(content, frames) if content.startswith(_PICTURES) else _film(content, frames)
+        pictures = _moving(content, frames) if _PICTURE.match(content) else _film(content, frames)
     if not pictures:
         raise OSError("it has no frames")
     if len({picture.size for picture in pictures}) > 1:

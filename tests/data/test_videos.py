@@ -67,10 +67,15 @@ def test_a_folder_of_frames_in_the_order_of_their_names(tmp_path):
         read_video(tmp_path, 8)
 
 
-def test_a_film_by_pyav(tmp_path):
-    film(tmp_path / "a.mp4", 10)
-    seen = read_video(tmp_path / "a.mp4", 5)
-    assert seen.shape == (5, 32, 32, 3) and np.allclose(levels(seen), [20, 60, 100, 140, 180], atol=6)
+@pytest.mark.parametrize("suffix", ["mp4", "avi", "mkv"])
+def test_a_film_by_pyav(tmp_path, suffix):
+    film(tmp_path / f"a.{suffix}", 10)
+    for stored in (tmp_path / f"a.{suffix}", (tmp_path / f"a.{suffix}").read_bytes()):
+        seen = read_video(stored, 5)
+        assert seen.shape == (5, 32, 32, 3) and np.allclose(levels(seen), [20, 60, 100, 140, 180], atol=6)
+
+
+def test_what_is_no_film(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"no film" * 99)
     with pytest.raises(OSError, match="Invalid data"):
         read_video(tmp_path / "a.mp4", 5)
