@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from stand_ins import TinyImage
 
 from mmexp.augmentations.colour import Colour
 from mmexp.augmentations.geometry import Geometry
+from mmexp.data import videos
 from mmexp.data.loading import Loading, PreparedSamples, Variation
 from mmexp.data.table import table
 from mmexp.data.videos import middles, read_video
@@ -73,6 +75,43 @@ def test_a_film_by_pyav(tmp_path, suffix):
     for stored in (tmp_path / f"a.{suffix}", (tmp_path / f"a.{suffix}").read_bytes()):
         seen = read_video(stored, 5)
         assert seen.shape == (5, 32, 32, 3) and np.allclose(levels(seen), [20, 60, 100, 140, 180], atol=6)
+
+
+class Watched:
+    """A film that counts the frames that are decoded."""
+
+    def __init__(self, film, seen: list[int]):
+        self.film, self.seen = film, seen
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.film.close()
+
+    def __getattr__(self, name):
+        return getattr(self.film, name)
+
+    def decode(self, **streams):
+        for frame in self.film.decode(**streams):
+            self.seen.append(1)
+            yield frame
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_film_is_decoded_once_and_its_file_not_read_as_a_whole(tmp_path, monkeypatch, suffix):
+    path, seen = tmp_path / f"a.{suffix}", []
+    film(path, 10)
+    av = sys.modules["av"]
+    opened = av.open
+    monkeypatch.setattr(av, "open", lambda *arguments: Watched(opened(*arguments), seen))
+    monkeypatch.setattr(Path, "read_bytes", lambda path: 1 / 0)
+    read_video(path, 5)
+    assert len(seen) == 10
+    # One that says of itself what is not so is read a second time.
+    monkeypatch.setattr(videos, "_said", lambda film: 12)
+    assert np.allclose(levels(read_video(path, 5)), [20, 60, 100, 140, 180], atol=6)
+    assert len(seen) == 30
 
 
 def test_what_is_no_film(tmp_path):
