@@ -11,6 +11,7 @@ from PIL import Image
 
 from mmexp.data.pictures import BROKEN, read_picture, rgb
 from mmexp.data.stored import Slice, Stored
+from mmexp.errors import RequestError
 
 FILMS = (".mp4", ".webm", ".mkv", ".mov", ".avi")
 # By its first bytes one of PIL's formats of moving pictures is told: GIF, PNG, WebP. AVI begins with RIFF, too.
@@ -22,7 +23,7 @@ def read_video(stored: Stored, frames: int) -> np.ndarray:
     """Return `frames` frames (T, H, W, 3) uint8, evenly spaced; all where there are fewer.
 
     GIF, WebP and PNG that move, a folder of pictures in the order of their names, and films where PyAV is installed.
-    Raises OSError where it is missing, cannot be decoded, or its frames have different sizes.
+    Raises OSError where it is missing, cannot be decoded, or its frames have different sizes; RequestError without PyAV.
     """
     if isinstance(stored, Path) and stored.is_dir():
         files = sorted(file for file in stored.iterdir() if not file.name.startswith("."))
@@ -68,7 +69,8 @@ def _film(stored: Path | bytes, frames: int) -> list[Image.Image]:
     try:
         import av
     except ImportError as error:
-        raise OSError("films need PyAV, which is not installed (pip install 'mmexp[video]')") from error
+        # No fault of the row, that another try would find again.
+        raise RequestError("films need PyAV, which is not installed: pip install 'mmexp[video]'.") from error
 
     def opened() -> Any:
         return av.open(str(stored) if isinstance(stored, Path) else io.BytesIO(stored), "r")

@@ -123,17 +123,27 @@ def test_what_is_no_film(tmp_path):
 def test_without_pyav_films_are_refused_and_pictures_that_move_are_not(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     assert len(read_video(animated([0, 90]), 8)) == 2
-    with pytest.raises(OSError, match=r"pip install 'mmexp\[video\]'"):
+    with pytest.raises(RequestError, match=r"pip install 'mmexp\[video\]'"):
         read_video(b"\0\0\0\x20ftypisom", 8)
+
+
+def test_that_pyav_is_missing_is_not_remembered_of_a_film(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMEXP_CACHE", str(tmp_path / "cache"))
+    film(tmp_path / "a.mp4", 4)
+    path = written(tmp_path, {"b.webp": animated([0, 30])}, "a.mp4")
+    with monkeypatch.context() as without, pytest.raises(RequestError, match=r"pip install 'mmexp\[video\]'"):
+        without.setitem(sys.modules, "av", None)
+        table(path, COLUMNS, val_fraction=0, on_error="skip")
+    assert len(table(path, COLUMNS, val_fraction=0).splits["train"]) == 2
 
 
 COLUMNS = {"video": "clip", "text": "caption", "image": None}
 
 
-def written(folder, clips: dict[str, bytes]) -> str:
+def written(folder, clips: dict[str, bytes], *there: str) -> str:
     for name, content in clips.items():
         (folder / name).write_bytes(content)
-    rows = [{"clip": name, "caption": f"say {name}"} for name in clips]
+    rows = [{"clip": name, "caption": f"say {name}"} for name in (*clips, *there)]
     (folder / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return str(folder / "t.jsonl")
 
