@@ -12,6 +12,7 @@ from PIL import Image
 from mmexp.data.pictures import BROKEN, read_picture, rgb
 from mmexp.data.stored import Slice, Stored
 from mmexp.errors import RequestError
+from mmexp.spacing import middles
 
 FILMS = (".mp4", ".webm", ".mkv", ".mov", ".avi")
 # By its first bytes one of PIL's formats of moving pictures is told: GIF, PNG, WebP. AVI begins with RIFF, too.
@@ -36,11 +37,6 @@ def read_video(stored: Stored, frames: int) -> np.ndarray:
     if len({picture.size for picture in pictures}) > 1:
         raise OSError("its frames have different sizes")
     return np.stack([np.asarray(picture) for picture in pictures])
-
-
-def middles(count: int, wanted: int) -> list[int]:
-    """Return the middle places of `wanted` equal parts of `count`; all places where there are no more."""
-    return list(range(count)) if count <= wanted else [(2 * part + 1) * count // (2 * wanted) for part in range(wanted)]
 
 
 def _first(stored: Path | bytes) -> bytes:

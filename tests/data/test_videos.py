@@ -16,9 +16,10 @@ from mmexp.augmentations.geometry import Geometry
 from mmexp.data import videos
 from mmexp.data.loading import Loading, PreparedSamples, Variation
 from mmexp.data.table import table
-from mmexp.data.videos import middles, read_video
+from mmexp.data.videos import read_video
 from mmexp.encoders.frames import FrameEncoder
 from mmexp.errors import RequestError
+from mmexp.spacing import middles
 
 
 def grey(level: int, size: tuple[int, int] = (8, 8)) -> Image.Image:
@@ -131,9 +132,10 @@ def test_that_pyav_is_missing_is_not_remembered_of_a_film(tmp_path, monkeypatch)
     monkeypatch.setenv("MMEXP_CACHE", str(tmp_path / "cache"))
     film(tmp_path / "a.mp4", 4)
     path = written(tmp_path, {"b.webp": animated([0, 30])}, "a.mp4")
-    with monkeypatch.context() as without, pytest.raises(RequestError, match=r"pip install 'mmexp\[video\]'"):
+    with monkeypatch.context() as without:
         without.setitem(sys.modules, "av", None)
-        table(path, COLUMNS, val_fraction=0, on_error="skip")
+        with pytest.raises(RequestError, match=r"pip install 'mmexp\[video\]'"):
+            table(path, COLUMNS, val_fraction=0, on_error="skip")
     assert len(table(path, COLUMNS, val_fraction=0).splits["train"]) == 2
 
 
