@@ -119,7 +119,7 @@ def test_a_wrong_column_gets_the_nearest_name(tmp_path):
 
 def test_a_wrong_kind_of_column(tmp_path):
     with pytest.raises(
-        RequestError, match=r"'data.columns.txet' is not a key, and no encoder has that name. Did you mean 'text'"
+        RequestError, match=r"'data.columns.txet' is not a key. Did you mean 'text'\? A further modality"
     ):
         table(write(tmp_path, rows(2)), {**COLUMNS, "txet": "caption"})
 
