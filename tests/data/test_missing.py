@@ -172,6 +172,7 @@ def test_a_missing_sound_is_silence_and_what_encoders_do_not_read_is_nothing():
 def test_chosen_and_joined_rows_know_what_they_lack():
     some = ChosenSamples(Sounds(), [1])
     assert {name: there.tolist() for name, there in some.present.items()} == {"audio": [False]}
+    assert Joined([some]).texts(0) == ["words"]
     both = Joined([some, ChosenSamples(Sounds(), [0])])
     assert {name: there.tolist() for name, there in both.present.items()} == {
         "audio": [False, True],
