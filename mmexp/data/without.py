@@ -27,7 +27,9 @@ def measured_without(source: DataSource, modalities: Sequence[str], read: Sequen
         raise RequestError(f"data.without: without {modalities[0]} there is nothing to read. Leave it null.")
     sets = [name for name in source.splits if name not in ("train", "val")] or [n for n in source.splits if n == "val"]
     added = {
-        f"{split}_without_{name}": _without(source.splits[split], split, name, read) for split in sets for name in dict.fromkeys(modalities)
+        f"{split}_without_{name}": _without(source.splits[split], split, name, read)
+        for split in sets
+        for name in dict.fromkeys(modalities)
     }
     return replace(source, splits={**source.splits, **added})
 
@@ -35,7 +37,9 @@ def measured_without(source: DataSource, modalities: Sequence[str], read: Sequen
 def _without(samples: Samples, split: str, modality: str, read: Sequence[str]) -> ChosenSamples:
     rest = np.any([_present(samples, name) for name in read if name != modality], axis=0)
     if not rest.any():
-        raise RequestError(f"data.without: no row of {split} has anything to read but {modality}. Leave {modality} out.")
+        raise RequestError(
+            f"data.without: no row of {split} has anything to read but {modality}. Leave {modality} out."
+        )
     part = ChosenSamples(samples, np.flatnonzero(rest))
     part.present[modality] = np.zeros(len(part), dtype=bool)
     part.read_as = split if rest.all() else None
