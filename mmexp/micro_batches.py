@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
+from math import ceil
 from typing import Any
 
 import torch
@@ -54,7 +55,9 @@ def fuse_by_rows(fusion: Any, rows: int | None, encoded: dict[str, Encoded]) -> 
 def _by_rows(
     module: nn.Module, run: Callable[..., Encoded], rows: int, size: int, cut: Callable[[slice], tuple[Any, ...]]
 ) -> Encoded:
-    pieces = [cut(slice(start, start + rows)) for start in range(0, size, rows)]
+    # Of nearly equal size: from a last piece of one row a batch norm would learn nothing.
+    count = ceil(size / rows)
+    pieces = [cut(slice(size * i // count, size * (i + 1) // count)) for i in range(count)]
     if len(pieces) > 1 and torch.is_grad_enabled():
         run = partial(checkpoint, run, use_reentrant=False, context_fn=partial(_contexts, module))
     return _joined([run(*piece) for piece in pieces])

@@ -46,10 +46,15 @@ NOT_EVERY_PATCH = (
 )
 
 
+def needs_of(node: Mapping[str, Any]) -> set[str]:
+    """Return what an objective needs, by its configuration."""
+    return {need.format(**node) for need in signature(node["_target_"]).needs}
+
+
 def check_needs(config: Mapping[str, Any], built: Model, supervision: Supervision) -> None:
     """Raise RequestError for an objective that needs what data or model do not have."""
     for name, node in config["objective"].items():
-        needs = {need.format(**node) for need in signature(node["_target_"]).needs}
+        needs = needs_of(node)
         if node.get("patches") == 0:
             # Masked modelling of words alone.
             needs.discard("every_patch")
@@ -60,8 +65,7 @@ def check_needs(config: Mapping[str, Any], built: Model, supervision: Supervisio
 
 def kinds_asked(config: Mapping[str, Any], name: str) -> set[str]:
     """Return the kinds of what a teacher says that an objective learns from."""
-    node = config["objective"][name]
-    needs = {need.format(**node) for need in signature(node["_target_"]).needs}
+    needs = needs_of(config["objective"][name])
     return {need.removeprefix(TEACHER) for need in needs if need.startswith(TEACHER)}
 
 

@@ -42,6 +42,8 @@ def make_trainer(
     metric, mode = monitored(task)
     if checkpointing.monitor:
         metric, mode = checkpointing.monitor, "min" if falls(checkpointing.monitor) else "max"
+    if config["train"] and "val" in task.samples and not isinstance(task, ContinualTask):
+        build.check_best(config, list(task.model.encoders.keys()), metric, task.samples["val"])
     every = checkpointing.validate_every_epochs * epoch_steps
     if task.total_steps:
         every = max(1, task.total_steps // ceil(task.total_steps / every))

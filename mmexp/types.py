@@ -370,7 +370,7 @@ class Learner(Protocol):
 class Losses(Protocol):
     """The K named losses of a training step, in alphabetical order, as a balance sees them.
 
-    Over several processes `values` and `products` are of the whole batch, and so the same in all of them.
+    Over several processes `values`, `counts` and `products` are of the whole batch, and so the same in all of them.
     """
 
     names: Sequence[str]
@@ -383,6 +383,11 @@ class Losses(Protocol):
     @property
     def values(self) -> Tensor:
         """Return the losses (K,) without gradient."""
+        ...
+
+    @property
+    def counts(self) -> Tensor:
+        """Return which of the losses (K,) are of any row: those of none are 0, and say nothing."""
         ...
 
     @property

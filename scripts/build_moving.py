@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 from build_emoji import ASSETS, SIZE, fetch, key, unpacked_name, write
 from PIL import Image
 
+from mmexp.spacing import middles
+
 FRAMES, QUALITY = 8, 75
 PACKAGES = [f"@lobehub/fluent-emoji-anim-{part}@1.0.0" for part in (1, 2, 3, 4)]
 
@@ -26,8 +28,8 @@ def frames(animation: Path) -> list[Image.Image]:
         if count < FRAMES:
             return []
         found = []
-        for part in range(FRAMES):
-            opened.seek((2 * part + 1) * count // (2 * FRAMES))
+        for place in middles(count, FRAMES):
+            opened.seek(place)
             frame = opened.convert("RGBA").resize((SIZE, SIZE), Image.Resampling.LANCZOS)
             found.append(Image.alpha_composite(Image.new("RGBA", frame.size, "white"), frame).convert("RGB"))
     return found

@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "mmexp"
 LEAVES = ("caching", "encoders", "fusion", "objectives", "balance", "adapters", "continual", "data", "augmentations")
-SHARED = ("types", "errors", "attention", "positions", "transformer_block", "curriculum", "draws")
+SHARED = ("types", "errors", "attention", "positions", "transformer_block", "curriculum", "draws", "spacing")
 # What each room may import of the package; a file at the top is a room of its own.
 MAY = {
     "errors": set(),
@@ -18,6 +18,7 @@ MAY = {
     "curriculum": set(),
     "types": {"errors", "curriculum"},
     "draws": set(),
+    "spacing": set(),
     "pace": set(),
     **{leaf: {*SHARED, leaf} for leaf in LEAVES},
     "micro_batches": {"types"},

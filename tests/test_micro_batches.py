@@ -116,6 +116,14 @@ def test_batch_norms_learn_once_from_each_piece():
     assert torch.allclose(norm.running_mean, expected.running_mean, atol=1e-6)
 
 
+def test_pieces_are_of_nearly_equal_size_so_that_none_is_a_single_row():
+    model, objectives = small(image=Normed)
+    sizes = []
+    model.encoders["image"].mix[0].register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    losses_of(model, nn.ModuleDict({"contrastive": objectives["contrastive"]}), 3, batch_of(10))
+    assert sorted(sizes) == [2, 2, 3, 3]
+
+
 def _rows(prepared: dict[str, torch.Tensor], start: int) -> dict[str, torch.Tensor]:
     return {name: tensor[start : start + 3] for name, tensor in prepared.items()}
 

@@ -95,3 +95,33 @@ def test_a_modality_that_is_not_there_cannot_be_left_out(monkeypatch, capsys):
     assert _main() == 2
     assert "data.without: the data has no 'audio'. There is: image, text." in capsys.readouterr().err
     assert not Path("no").exists()
+
+
+TABLE = ("data=table", "data.train=train.csv", "data.val=val.csv", "data.missing=keep", "data.columns.label=label")
+ALONE = ("data.num_workers=0", "data.batch_size=8", "budget.steps=2", "hydra.run.dir=refused")
+
+
+@pytest.mark.parametrize(
+    ("columns", "objective", "message"),
+    [
+        ([("", "x", "a")], ["contrastive"], "two of image, text, and val/mean_reciprocal_rank"),
+        ([("", "x", "a")], ["classify", "objective.classify.source=image"], "image, and val/accuracy"),
+        ([("0.png", "", "a"), ("", "x", "a")], ["caption"], "image and text, and val/cider"),
+        ([("0.png", "", "a"), ("", "x", "a")], ["matching"], "two of image, text, and val/loss"),
+        ([("", "x", "a")], ["masked"], "image, and val/loss"),
+    ],
+)
+def test_a_val_that_cannot_tell_the_best_is_refused_before_training(
+    tmp_path, monkeypatch, capsys, columns, objective, message
+):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("0.png")
+    for name, lines in (("train", [("0.png", f"thing {n}", "ab"[n % 2]) for n in range(8)]), ("val", columns)):
+        Path(f"{name}.csv").write_text("\n".join(map(",".join, [("image", "caption", "label"), *lines])))
+    small = [one for one in TINY if not one.startswith(("data", "budget", "fusion"))]
+    fusion = "concat" if objective[0] == "matching" else "none"
+    chosen = (f"objective={objective[0]}", *objective[1:], f"fusion={fusion}", *TABLE, *ALONE)
+    monkeypatch.setattr("sys.argv", ["mmexp", "train", *small, *chosen])
+    assert _main() == 2
+    assert f"no row of val has {message}, which chooses the best checkpoint" in capsys.readouterr().err
+    assert not Path("refused").exists()

@@ -12,7 +12,7 @@ class FAMO(nn.Module):
     """Minimises the logarithms of `count` losses by softmax weights z; `lr` and `weight_decay` are of the logits' Adam.
 
     After each step the same batch is looked at once more: what fell less is pulled more (the paper's algorithm 1, its
-    logits moved by Adam as in the authors' code). The losses have to be positive.
+    logits moved by Adam as in the authors' code). The losses have to be positive; one that is of no row is left out of a step.
     """
 
     logits: Tensor
@@ -37,17 +37,21 @@ class FAMO(nn.Module):
     def forward(self, losses: Losses) -> Balanced:
         """Return the weights of the losses that give the gradient of their logarithms: z / L, of sum 1."""
         values = losses.values.clamp_min(_SMALL_LOSS)
-        self.before = values.log()
-        weights = self.logits.softmax(0) / values
-        return Balanced(losses.given * weights / weights.sum())
+        self.before, self.counts = values.log(), losses.counts
+        weights = self._shares() / values
+        return Balanced(losses.given * weights / weights.sum().clamp_min(_SMALL_LOSS))
 
     def learn(self, values: Tensor) -> None:
         """Move the logits by how far each loss fell: `values (K,)` are of the same batch after the step."""
         fell = self.before - values.clamp_min(_SMALL_LOSS).log()
-        z = self.logits.softmax(0)
+        z = self._shares()
         gradient = z * (fell - (z * fell).sum()) + self.weight_decay * self.logits
         self.steps += 1
         self.mean.lerp_(gradient, 0.1)
         self.square.lerp_(gradient.square(), 0.001)
         mean, square = self.mean / (1 - 0.9**self.steps), self.square / (1 - 0.999**self.steps)
         self.logits -= self.lr * mean / (square.sqrt() + 1e-8)
+
+    def _shares(self) -> Tensor:
+        """Return z (K,): 0 for losses that do not count, and for all where none does."""
+        return self.logits.masked_fill(~self.counts, -torch.inf).softmax(0).nan_to_num()

@@ -20,7 +20,8 @@ def norm_targets(norms: Tensor, paces: Tensor, alpha: float) -> Tensor:
 class GradNorm(nn.Module):
     """The weights of `count` losses, with the sum `count`, follow equation 2 of the paper; `alpha` pulls slow losses on.
 
-    The gradients are those on the whole shared model, where the paper takes its last layer.
+    The gradients are those on the whole shared model, where the paper takes its last layer. Losses that no row counts in are
+    left out of a step.
     """
 
     needs = ("shared",)
@@ -39,5 +40,6 @@ class GradNorm(nn.Module):
             self.first.copy_(torch.where(self.first > 0, self.first, losses.values))
         norms = self.weights * losses.products.diag().sqrt().to(self.weights)
         paces = losses.values.clamp_min(_SMALL_LOSS) / self.first.clamp_min(_SMALL_LOSS)
+        norms, paces = norms[losses.counts], paces[losses.counts]
         apart = (norms - norm_targets(norms.detach(), paces, self.alpha)).abs().sum()
         return Balanced(losses.given * self.weights.detach(), extra=apart)

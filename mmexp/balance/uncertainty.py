@@ -10,7 +10,7 @@ class Uncertainty(nn.Module):
     """Learns the log-variance s of each of `count` losses L: the sum of exp(-s) L + s, each by its stated weight.
 
     This is twice the paper's equation 7, as in the authors' code, so that at s = 0 the stated weights hold. At the
-    optimum exp(-s) = 1 / L.
+    optimum exp(-s) = 1 / L. In a step in which no row counts in a loss, its s is left out.
     """
 
     def __init__(self, count: int, *, cosines_every: PositiveInt | None = None):
@@ -21,4 +21,4 @@ class Uncertainty(nn.Module):
     def forward(self, losses: Losses) -> Balanced:
         """Return the weights, which carry the gradient of the log-variances, and what keeps these from growing."""
         weights = losses.given * torch.exp(-self.log_variances)
-        return Balanced(weights, extra=(losses.given * self.log_variances).sum())
+        return Balanced(weights, extra=(losses.counts * losses.given * self.log_variances).sum())

@@ -2,7 +2,7 @@
 
 from mmexp.build.adapting import adapter_of
 from mmexp.build.assembling import Assembled, assemble, starting_weights
-from mmexp.build.choosing import best_by, monitored_by
+from mmexp.build.choosing import best_by, check_best, monitored_by
 from mmexp.build.making import ASSETS, Config, factory, make
 from mmexp.build.parts import data_source, further, loading, model, objectives, stepping, strong, variation
 from mmexp.build.resting import rest_unreached
@@ -26,6 +26,7 @@ __all__ = [
     "balance",
     "best_by",
     "best_checkpoint",
+    "check_best",
     "check_teacher",
     "class_texts",
     "config_beside",

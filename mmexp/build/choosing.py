@@ -4,8 +4,13 @@ from collections.abc import Mapping, Sequence
 from pydoc import locate
 from typing import Any
 
+import numpy as np
+
 from mmexp.build.making import Config
 from mmexp.build.parts import data_source
+from mmexp.errors import RequestError
+from mmexp.needs import needs_of
+from mmexp.types import Samples
 
 # By the method with which an objective shows what it can do.
 BEST_BY = {
@@ -28,3 +33,38 @@ def monitored_by(config: Config) -> str:
     """Return the metric of the run of a configuration, whose data are read for it, and whose model is not built."""
     encoders = [name for name in data_source(config).modalities if isinstance(config["encoder"].get(name), Mapping)]
     return best_by(len(encoders), [locate(node["_target_"]) for node in config["objective"].values()])
+
+
+def check_best(config: Config, encoders: Sequence[str], metric: str, val: Samples) -> None:
+    """Raise RequestError where no row of `val` has what `metric` is told of: a validation would leave it out.
+
+    Of a sum of losses each has to be known: of every modality, and of those together that an objective names.
+    """
+    known = getattr(val, "present", None) or {}
+    there = {name: known.get(name, np.ones(len(val), dtype=bool)) for name in encoders}
+    asked = {name: needs_of(node) for name, node in config["objective"].items()}
+    wanted: list[list[str]] = []
+    if metric == "val/loss":
+        wanted = [*([name] for name in encoders), *(sorted(needs & set(encoders)) for needs in asked.values())]
+    elif node := _head(config, metric):
+        wanted = [sorted({node["source"], *(["text"] if metric == "val/cider" else [])} & set(encoders))]
+    for names in filter(None, wanted):
+        _refuse_unless(np.all([there[name] for name in names], axis=0), " and ".join(names), metric)
+    paired = metric == "val/mean_reciprocal_rank" or any("pairs" in needs for needs in asked.values())
+    if paired and metric in ("val/mean_reciprocal_rank", "val/loss"):
+        _refuse_unless(np.sum(list(there.values()), axis=0) > 1, f"two of {', '.join(encoders)}", metric)
+
+
+def _head(config: Config, metric: str) -> Config | None:
+    """Return the objective whose head a metric is told of: the last one is looked at."""
+    methods = [method for method, told in BEST_BY.items() if metric == f"val/{told}"]
+    heads = [n for n in config["objective"].values() if methods and hasattr(locate(n["_target_"]), methods[0])]
+    return heads[-1] if heads else None
+
+
+def _refuse_unless(rows: np.ndarray, what: str, metric: str) -> None:
+    if not rows.any():
+        raise RequestError(
+            f"no row of val has {what}, and {metric}, which chooses the best checkpoint, is told of such rows alone. "
+            "Add some to val, or set checkpoint.monitor=METRIC."
+        )

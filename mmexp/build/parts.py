@@ -37,7 +37,8 @@ def stepping(config: Config) -> Stepping:
 def data_source(config: Config) -> DataSource:
     """Return the splits. Raises RequestError for paths, columns and rows that are wrong."""
     source, without = _read(config), config["data"].get("without")
-    return measured_without(source, without) if without else source
+    read = [name for name in source.modalities if name in towers(config)]
+    return measured_without(source, without, read) if without else source
 
 
 def _read(config: Config) -> DataSource:

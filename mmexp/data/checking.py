@@ -13,7 +13,7 @@ import numpy as np
 
 from mmexp.data.decoding import Decoding
 from mmexp.data.readers import Table
-from mmexp.data.stored import NAMES, complaint, is_empty, state_of
+from mmexp.data.stored import NAMES, complaint, is_empty, state_of, stored_in
 
 _SAY_FROM_ROWS = 20_000
 
@@ -100,9 +100,12 @@ def _state(table: Table, column: str, kind: str, decode: Decoding) -> str:
     how = " ".join(map(str, (kind, *decode.limits(kind))))
     digest = sha256(f"{table.base.resolve()} {table.digest} {column} {how}".encode())
     for cell in table.columns[column]:
-        if isinstance(cell, str):
-            try:
-                digest.update(f"{state_of(table.base / cell)};".encode())
-            except OSError:
-                digest.update(b"missing;")
+        if is_empty(cell):
+            continue
+        try:
+            stored = stored_in(cell, table.base, kind)
+            if isinstance(stored, Path):
+                digest.update(f"{state_of(stored)};".encode())
+        except OSError:
+            digest.update(b"missing;")
     return digest.hexdigest()

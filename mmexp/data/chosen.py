@@ -14,6 +14,11 @@ def chosen_present(samples: Samples, rows: np.ndarray) -> dict[str, np.ndarray]:
     return {name: there for name, there in found.items() if not there.all()}
 
 
+def texts_of(samples: Any, row: int) -> list[str]:
+    """Return the texts of a row, each alone where the data can tell them apart."""
+    return samples.texts(row) if hasattr(samples, "texts") else [str(samples.read(row, "text"))]
+
+
 class ChosenSamples:
     """Some rows of any `samples`. Where they are all rows of a split, `read_as` may name it: what is kept of it serves both."""
 
@@ -35,10 +40,8 @@ class ChosenSamples:
         return self.samples.read(int(self.rows[row]), modality, rng)
 
     def texts(self, row: int) -> list[str]:
-        """Return the texts of a chosen row, each alone where the data can tell them apart."""
-        own: Any = self.samples
-        place = int(self.rows[row])
-        return own.texts(place) if hasattr(own, "texts") else [str(own.read(place, "text"))]
+        """Return the texts of a chosen row."""
+        return texts_of(self.samples, int(self.rows[row]))
 
     def where(self, row: int) -> str:
         """Return file and row of a chosen row."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mmexp.data.chosen import texts_of
 from mmexp.types import DataSource, Samples
 
 
@@ -13,6 +14,7 @@ class Joined:
     """The rows of several samples, one after the other."""
 
     def __init__(self, parts: Sequence[Samples]):
+        self.parts = parts
         self.places = list(chain.from_iterable(((part, row) for row in range(len(part))) for part in parts))
         self.concepts = np.concatenate([part.concepts for part in parts])
         self.labels = np.concatenate([part.labels for part in parts])
@@ -32,10 +34,18 @@ class Joined:
         part, place = self.places[row]
         return part.read(place, modality, rng)
 
+    def texts(self, row: int) -> list[str]:
+        """Return the row's texts."""
+        return texts_of(*self.places[row])
+
     def where(self, row: int) -> str:
         """Return file and row."""
         part, place = self.places[row]
         return part.where(place)
+
+    def stamp(self) -> str:
+        """Return the digests of the files that all rows name, where they name any."""
+        return " ".join(getattr(part, "stamp", str)() for part in self.parts)
 
 
 def in_sequence(

@@ -1,32 +1,37 @@
 """A video, however it is stored, as some of its frames."""
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from mmexp.data.pictures import BROKEN, read_picture, rgb
-from mmexp.data.stored import Stored
+from mmexp.data.stored import Slice, Stored
+from mmexp.errors import RequestError
+from mmexp.spacing import middles
 
 FILMS = (".mp4", ".webm", ".mkv", ".mov", ".avi")
-# By these first bytes PIL's formats of moving pictures are told: GIF, WebP, PNG.
-_PICTURES = (b"GIF8", b"RIFF", b"\x89PNG")
+# By its first bytes one of PIL's formats of moving pictures is told: GIF, PNG, WebP. AVI begins with RIFF, too.
+_PICTURE = re.compile(rb"GIF8|\x89PNG|RIFF.{4}WEBP", re.DOTALL)
+_TOLD_BY = 12  # bytes
 
 
 def read_video(stored: Stored, frames: int) -> np.ndarray:
     """Return `frames` frames (T, H, W, 3) uint8, evenly spaced; all where there are fewer.
 
     GIF, WebP and PNG that move, a folder of pictures in the order of their names, and films where PyAV is installed.
-    Raises OSError where it is missing, cannot be decoded, or its frames have different sizes.
+    Raises OSError where it is missing, cannot be decoded, or its frames have different sizes; RequestError without PyAV.
     """
     if isinstance(stored, Path) and stored.is_dir():
         files = sorted(file for file in stored.iterdir() if not file.name.startswith("."))
         pictures = [read_picture(files[place]) for place in middles(len(files), frames)]
     else:
-        content = stored if isinstance(stored, bytes) else stored.read_bytes()
-        pictures = _moving(content, frames) if content.startswith(_PICTURES) else _film(content, frames)
+        whole = stored.read_bytes() if isinstance(stored, Slice) else stored
+        pictures = _moving(whole, frames) if _PICTURE.match(_first(whole)) else _film(whole, frames)
     if not pictures:
         raise OSError("it has no frames")
     if len({picture.size for picture in pictures}) > 1:
@@ -34,14 +39,16 @@ def read_video(stored: Stored, frames: int) -> np.ndarray:
     return np.stack([np.asarray(picture) for picture in pictures])
 
 
-def middles(count: int, wanted: int) -> list[int]:
-    """Return the middle places of `wanted` equal parts of `count`; all places where there are no more."""
-    return list(range(count)) if count <= wanted else [(2 * part + 1) * count // (2 * wanted) for part in range(wanted)]
+def _first(stored: Path | bytes) -> bytes:
+    if isinstance(stored, bytes):
+        return stored[:_TOLD_BY]
+    with stored.open("rb") as file:
+        return file.read(_TOLD_BY)
 
 
-def _moving(content: bytes, frames: int) -> list[Image.Image]:
+def _moving(stored: Path | bytes, frames: int) -> list[Image.Image]:
     try:
-        with Image.open(io.BytesIO(content)) as opened:
+        with Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored) as opened:
             return [rgb(frame) for frame in _sought(opened, middles(getattr(opened, "n_frames", 1), frames))]
     except BROKEN as error:
         raise OSError(str(error)) from error
@@ -53,17 +60,35 @@ def _sought(opened: Image.Image, places: list[int]) -> Iterator[Image.Image]:
         yield opened
 
 
-def _film(content: bytes, frames: int) -> list[Image.Image]:
-    """Decode twice: how many frames there are, many files do not say."""
+def _film(stored: Path | bytes, frames: int) -> list[Image.Image]:
+    """Decode once, and a second time where there are not as many frames as the film says of itself."""
     try:
         import av
     except ImportError as error:
-        raise OSError("films need PyAV, which is not installed (pip install 'mmexp[video]')") from error
+        # No fault of the row, that another try would find again.
+        raise RequestError("films need PyAV, which is not installed: pip install 'mmexp[video]'.") from error
+
+    def opened() -> Any:
+        return av.open(str(stored) if isinstance(stored, Path) else io.BytesIO(stored), "r")
+
+    def decoded(count: int) -> tuple[list[Image.Image], int]:
+        wanted, found, seen = set(middles(count, frames)), [], 0
+        with opened() as film:
+            for seen, frame in enumerate(film.decode(video=0), 1):
+                if seen - 1 in wanted:
+                    found.append(frame.to_image())
+        return found, seen
+
     try:
-        with av.open(io.BytesIO(content), "r") as film:
-            count = len([None for _ in film.decode(video=0)])
-        wanted = set(middles(count, frames))
-        with av.open(io.BytesIO(content), "r") as film:
-            return [frame.to_image() for place, frame in enumerate(film.decode(video=0)) if place in wanted]
+        with opened() as film:
+            said = _said(film)
+        found, count = decoded(said)
+        return found if count == said else decoded(count)[0]
     except (av.FFmpegError, IndexError) as error:
         raise OSError(getattr(error, "strerror", None) or "it holds no film") from error
+
+
+def _said(film: Any) -> int:
+    """Return how many frames an opened film says to have: in its header, else by its packets."""
+    stream = film.streams.video[0]
+    return stream.frames or sum(1 for packet in film.demux(stream) if packet.size)

@@ -9,6 +9,7 @@ from torch import nn
 
 from mmexp.attention import masked_mean, pack, places_of, unpack
 from mmexp.errors import RequestError
+from mmexp.spacing import middles
 from mmexp.transformer_block import Block
 from mmexp.types import Encoded, NonNegativeInt, PositiveInt, Prepared
 
@@ -49,7 +50,7 @@ class FrameEncoder(nn.Module):
 
     def prepare(self, values: Sequence[Any]) -> Prepared:
         """Return `frames (B, T, 3, S, S)` uint8 and `mask (B, T)` of clips: pictures, or uint8 (T, H, W, 3)."""
-        clips = [[clip[place] for place in evenly(len(clip), self.frames)] for clip in values]
+        clips = [[clip[place] for place in middles(len(clip), self.frames)] for clip in values]
         pictures = [f if isinstance(f, Image.Image) else Image.fromarray(f) for clip in clips for f in clip]
         pixels = self.image.prepare(pictures)["pixels"]
         mask = torch.arange(self.frames) < torch.tensor([[len(clip)] for clip in clips])
@@ -68,8 +69,3 @@ class FrameEncoder(nn.Module):
             tokens = block(tokens, mask, places)
         tokens = unpack(self.norm(tokens), places, mask)
         return Encoded(tokens, masked_mean(tokens, mask), mask)
-
-
-def evenly(count: int, wanted: int) -> list[int]:
-    """Return the middle places of `wanted` equal parts of `count`, each place once: all where there are no more."""
-    return list(range(count)) if count <= wanted else [(2 * part + 1) * count // (2 * wanted) for part in range(wanted)]

@@ -54,7 +54,7 @@ def heat_map(sequence: Sequence) -> str:
         axes.set_yticks(np.arange(rows) + 0.5, sequence.moments)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        half = sequence.accuracy.max() / 2
+        half = np.nanmax(sequence.accuracy) / 2
         for (row, column), value in np.ndenumerate(sequence.accuracy):
             axes.text(
                 column + 0.5,

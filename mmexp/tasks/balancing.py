@@ -15,7 +15,8 @@ from mmexp.types import Balanced
 class StepLosses:
     """Implements `mmexp.types.Losses`: what costs is computed when it is asked for, and once.
 
-    `average` takes the mean over processes. `scale` is what fp16 multiplies losses with, so that small gradients last.
+    `average` takes the mean over processes. `scale` is what fp16 multiplies losses with, so that small gradients last. In data
+    that are `lacking` modalities a loss may be of no row.
     """
 
     def __init__(
@@ -26,17 +27,24 @@ class StepLosses:
         shared: Sequence[nn.Parameter],
         average: Callable[[Tensor], Tensor],
         scale: float = 1.0,
+        lacking: bool = False,
     ):
         self.names = sorted(losses)
         self.each = [losses[name].float() for name in self.names]
         self.losses = torch.stack(self.each)
         self.given = self.losses.new_tensor([given[name] for name in self.names])
         self.generator, self.shared, self.average, self.scale = generator, shared, average, scale
+        self.lacking = lacking
 
     @cached_property
     def values(self) -> Tensor:
         """The losses (K,) without gradient, averaged over processes."""
         return self.average(self.losses.detach().clone())
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """Which losses (K,) are of any row of any process. Of no row they are 0, as hardly any other ever is."""
+        return self.values != 0 if self.lacking else torch.ones_like(self.values, dtype=torch.bool)
 
     @cached_property
     def gradients(self) -> Tensor:

@@ -94,7 +94,7 @@ class Task(L.LightningModule):
             seen |= {term: value.detach() for term, value in metrics.items()}
         shared = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         generator, scale = views.generator("balance"), self._loss_scale()
-        whole = StepLosses(found, given, generator, shared, self._average, scale)
+        whole = StepLosses(found, given, generator, shared, self._average, scale, "present" in views.batch)
         numbers = {f"loss_{term}": value.detach() for term, value in found.items()}
         return whole, {"loss": (whole.given * whole.losses).sum().detach(), **numbers, **seen}
 

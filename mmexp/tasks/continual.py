@@ -137,7 +137,8 @@ class ContinualTask(Task):
         # What an interruption in a task's last step left unmeasured is not known.
         missing = 0 if self.trainer.testing else self.number + 1 - len(self.measured)
         self.measured += [dict.fromkeys(self.names, nan)] * missing if not self.continual.joint else []
-        self.measured.append({name: self.results[f"{name}/{self.metric}"] for name in self.names})
+        # Nor is what no row of a task's evaluation set tells.
+        self.measured.append({name: self.results.get(f"{name}/{self.metric}", nan) for name in self.names})
 
     on_test_epoch_start = on_validation_epoch_start
     on_test_batch_start = on_validation_batch_start

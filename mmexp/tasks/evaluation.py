@@ -62,14 +62,13 @@ def _below(whole: dict[str, Tensor], part: str) -> dict[str, Tensor]:
 def classification_metrics(logits: Tensor, label: Tensor) -> dict[str, float]:
     """Return accuracy and macro F1 over the labelled rows: `logits (N, C)`, `label (N,)`.
 
-    Logits of NaN were not said, for the row lacks what they are said of. Nothing where they all were not.
+    Logits of NaN were not said, for the row lacks what they are said of. Nothing where no labelled row has any.
     """
     from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
 
-    said = ~logits.isnan().any(1)
-    if not said.any():
+    labelled = (label >= 0) & ~logits.isnan().any(1)
+    if not labelled.any():
         return {}
-    labelled = (label >= 0) & said
     logits, label = logits[labelled].float(), label[labelled]
     classes = logits.shape[1]
     return {

@@ -14,8 +14,8 @@ Group = dict[str, Any]
 decays, else it is left to the optimizer.
 """
 
-# The names by which libraries call a module's own positions and learned tokens, and `prompted` its words.
-_TABLES = re.compile(r"(^|_)pos|token|embedding|context")
+# The names by which libraries and our own parts call a module's own positions and learned tokens, and `prompted` its words.
+_TABLES = re.compile(r"(^|_)pos|token|embedding|context|bottleneck|nowhere|places|table")
 _NUMBERED = re.compile(r"(.*?\.)?\d+\.")
 
 
@@ -98,12 +98,16 @@ def _by_timm(encoder: nn.Module, prefix: str, model: Any) -> tuple[dict[str, int
 
 def _tables(module: nn.Module) -> set[str]:
     """Return the names of word vectors, positions and learned tokens, and of what timm and open_clip list as such."""
-    return {f"{path}.{name}".removeprefix(".") for path, part in module.named_modules() for name in _own_tables(part)}
+    return {
+        f"{path}.{name}".removeprefix(".") for path, part in module.named_modules() for name in _own_tables(path, part)
+    }
 
 
-def _own_tables(part: Any) -> Iterator[str]:
+def _own_tables(path: str, part: Any) -> Iterator[str]:
     if hasattr(part, "no_weight_decay"):
         yield from part.no_weight_decay()
     for name, _ in part.named_parameters(recurse=False):
-        if isinstance(part, nn.Embedding) or _TABLES.search(name):
+        # What a dictionary holds is called by modalities; the dictionary says what it is.
+        called = path.rpartition(".")[2] if isinstance(part, nn.ParameterDict) else name
+        if isinstance(part, nn.Embedding) or _TABLES.search(called):
             yield name

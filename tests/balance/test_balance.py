@@ -18,11 +18,11 @@ from mmexp.balance.uncertainty import Uncertainty
 from mmexp.tasks.balancing import BalancedStep, StepLosses
 
 
-def seen(losses, shared=(), given=None, seed: int = 0) -> StepLosses:
+def seen(losses, shared=(), given=None, seed: int = 0, **more) -> StepLosses:
     """Return losses, as a step of one process shows them to a balance."""
     named = {f"loss{place}": loss for place, loss in enumerate(losses)}
     stated = dict(zip(named, given or [1.0] * len(losses), strict=True))
-    return StepLosses(named, stated, torch.Generator().manual_seed(seed), list(shared), lambda tensor: tensor)
+    return StepLosses(named, stated, torch.Generator().manual_seed(seed), list(shared), lambda tensor: tensor, **more)
 
 
 def weights_of(balance, values, **more) -> torch.Tensor:

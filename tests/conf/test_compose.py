@@ -1,6 +1,7 @@
 """Every file in conf/ composes and passes the checks that stand before building; every experiment trains."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from omegaconf import OmegaConf, open_dict
 
 from mmexp.compose import compose
 from mmexp.config import GROUPS, check
+from mmexp.data.loading import Loading
 
 CONF = Path(__file__).parents[2] / "conf"
 # What a choice needs beside itself.
@@ -72,6 +74,13 @@ def test_every_part_says_what_it_is(part):
     lines = (CONF / group / f"{name}.yaml").read_text().splitlines()
     said = next(line for line in lines if "@package" not in line)
     assert said.startswith("# ") and len(said) > 8
+
+
+@pytest.mark.parametrize("file", sorted((CONF / "data").glob("*.yaml")), ids=lambda file: file.stem)
+def test_all_data_but_tasks_in_sequence_have_the_keys_that_are_shared(file):
+    shared = {field.name for field in fields(Loading)}
+    lacks = shared - set(OmegaConf.load(file))
+    assert lacks == ({"without", "shots", "fraction"} if file.stem.endswith("_sequence") else set())
 
 
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))

@@ -4,16 +4,18 @@ import json
 import os
 import shutil
 import sys
+from math import isnan
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from mmexp import cli
 from mmexp.tasks.continual import ContinualTask
 
 TESTS = Path(__file__).parents[1]
-TINY = ("--config-dir", str(TESTS / "outside" / "conf"), "encoder=tiny", "data=squares_sequence", "fusion=none")
+TINY = ("--config-dir", str(TESTS / "outside" / "conf"), "encoder=tiny", "fusion=none")
 RUN = ("task=continual", "objective=contrastive", "hardware.threads=1", "hardware.precision=32-true", "budget.steps=8")
 METHODS = ("plain", "joint", "replay", "ewc", "lwf", "adapters")
 
@@ -22,8 +24,8 @@ METHODS = ("plain", "joint", "replay", "ewc", "lwf", "adapters")
 def train(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    def run(*overrides: str, expect: int = 0) -> Path:
-        monkeypatch.setattr(sys, "argv", ["mmexp", "train", *TINY, *RUN, *overrides])
+    def run(*overrides: str, expect: int = 0, data: str = "squares_sequence") -> Path:
+        monkeypatch.setattr(sys, "argv", ["mmexp", "train", *TINY, f"data={data}", *RUN, *overrides])
         try:
             assert cli.main() == expect
         finally:
@@ -106,3 +108,18 @@ def test_data_that_is_no_sequence_is_refused(train, capsys):
 def test_adapters_for_each_task_are_refused_to_several_processes(train, capsys):
     train("continual=adapters", "hardware=ddp", "hardware.accelerator=cpu", "hardware.devices=2", expect=2)
     assert "works in one process alone" in capsys.readouterr().err
+
+
+def test_what_no_row_of_a_tasks_evaluation_set_tells_is_not_known(train, tmp_path):
+    for number in range(8):
+        Image.new("RGB", (8, 8), (30 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    pictures = [f"{number}.png,thing {number}" for number in range(8)]
+    sets = {"a": pictures, "b": pictures, "test_a": pictures, "test_b": [f",thing {number}" for number in range(8)]}
+    for name, lines in sets.items():
+        (tmp_path / f"{name}.csv").write_text("\n".join(["image,caption", *lines]))
+    tables = ("data.tables=[a.csv,b.csv]", "data.tests=[test_a.csv,test_b.csv]", "data.missing=keep")
+    sizes = ("data.batch_size=8", "data.num_workers=0", "hydra.run.dir=run")
+    train("continual=plain", *tables, *sizes, data="table_sequence")
+    numbers = metrics(tmp_path / "run")
+    assert numbers["continual/after_1_a"] > 0 and isnan(numbers["continual/after_1_b"])
+    assert (tmp_path / "run" / "report.html").is_file()

@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 from stand_ins import TinyImage, TinyText, tiny_audio
 
+from mmexp import build
 from mmexp.augmentations.eda import Eda
+from mmexp.compose import compose
 from mmexp.data.chosen import ChosenSamples
 from mmexp.data.emoji import emoji
 from mmexp.data.loading import Loading, PreparedSamples
@@ -172,6 +174,7 @@ def test_a_missing_sound_is_silence_and_what_encoders_do_not_read_is_nothing():
 def test_chosen_and_joined_rows_know_what_they_lack():
     some = ChosenSamples(Sounds(), [1])
     assert {name: there.tolist() for name, there in some.present.items()} == {"audio": [False]}
+    assert Joined([some]).texts(0) == ["words"]
     both = Joined([some, ChosenSamples(Sounds(), [0])])
     assert {name: there.tolist() for name, there in both.present.items()} == {
         "audio": [False, True],
@@ -180,7 +183,7 @@ def test_chosen_and_joined_rows_know_what_they_lack():
 
 
 def test_test_sets_are_measured_without_a_modality():
-    source = measured_without(emoji(styles=["noto"]), ["image", "text"])
+    source = measured_without(emoji(styles=["noto"]), ["image", "text"], ["image", "text"])
     names = [f"{split}_without_{name}" for split in ("test", "test_cross_style") for name in ("image", "text")]
     assert [name for name in source.splits if "without" in name] == names
     bare, whole = source.splits["test_without_image"], source.splits["test"]
@@ -190,7 +193,7 @@ def test_test_sets_are_measured_without_a_modality():
 
 def test_rows_of_nothing_else_are_not_in_it():
     source = DataSource({"train": Sounds(), "val": Sounds()}, ("audio", "text"))
-    rest = measured_without(source, ["audio"]).splits["val_without_audio"]
+    rest = measured_without(source, ["audio"], source.modalities).splits["val_without_audio"]
     assert len(rest) == 1 and rest.where(0) == "row 1" and rest.read_as is None
 
 
@@ -198,16 +201,28 @@ def test_rows_of_nothing_else_are_not_in_it():
     ("source", "asked", "message"),
     [
         (DataSource({"val": Sounds()}, ("audio", "text")), "txt", "the data has no 'txt'. Did you mean 'text'?"),
-        (DataSource({"val": Sounds()}, ("audio",)), "audio", "without audio the data has nothing"),
+        (DataSource({"val": Sounds()}, ("audio",)), "audio", "without audio there is nothing to read"),
         (
             DataSource({"val": ChosenSamples(Sounds(), [1])}, ("audio", "text")),
             "text",
-            "no row of val has anything but text",
+            "no row of val has anything to read but text",
         ),
         (DataSource({}, ("audio", "text"), tasks={"a": np.arange(2)}), "text", "tasks in sequence"),
     ],
 )
 def test_what_cannot_be_left_out_is_refused(source, asked, message):
     with pytest.raises(RequestError) as error:
-        measured_without(source, [asked])
+        measured_without(source, [asked], source.modalities)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_no_encoder_reads_is_nothing_to_be_measured_by():
+    source = DataSource({"val": Sounds()}, ("audio", "image", "text"))
+    rest = measured_without(source, ["audio"], ["audio", "text"]).splits["val_without_audio"]
+    assert len(rest) == 1 and rest.where(0) == "row 1"
+
+
+def test_a_run_is_measured_without_what_its_encoders_read():
+    silent = ["data=emoji_spoken", "data.styles=[blob]", "encoder=vit", "data.without=[audio]"]
+    with pytest.raises(RequestError, match=r"no encoder reads 'audio'\. There is: image, text\."):
+        build.data_source(compose([*silent, "~encoder.audio"]))

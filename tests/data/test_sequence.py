@@ -1,7 +1,10 @@
 """Tasks in sequence: which rows they are of, and the order in which these are read."""
 
+import json
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from mmexp.data.emoji_sequence import emoji_sequence
 from mmexp.data.orders import SequenceOrder
@@ -77,7 +80,25 @@ def test_tables_one_after_another(tmp_path):
     assert {source.classes[label] for label in train.labels[b]} == {"y", "z"}
     assert not set(train.concepts[source.tasks["a"]]) & set(train.concepts[b])
     assert not set(train.concepts) & set(source.splits["b"].concepts)
+    assert train.texts(int(b[0])) == [train.read(int(b[0]), "text")]
     with pytest.raises(RequestError, match="Rename the file"):
         table_sequence([paths[0], paths[0]], {"text": "caption"})
     with pytest.raises(RequestError, match="leaves nothing to measure"):
         table_sequence(paths, {"text": "caption"}, val_fraction=0.0)
+
+
+def test_joined_tables_tell_of_changed_files_and_of_each_text(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMEXP_CACHE", str(tmp_path / "cache"))
+    for name in "ab":
+        for number in range(4):
+            Image.new("RGB", (4, 4)).save(tmp_path / f"{name}{number}.png")
+        rows = [{"image": f"{name}{i}.png", "caption": [f"{name} {i}", f"{name} {i} again"]} for i in range(4)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    paths = [str(tmp_path / f"{name}.jsonl") for name in "ab"]
+    source = table_sequence(paths, {"image": "image", "text": "caption"}, val_fraction=0.3)
+    train, last = source.splits["train"], int(source.tasks["b"][-1])
+    assert len(train.texts(last)) == 2 and ". ".join(train.texts(last)) == train.read(last, "text")
+    before = train.stamp()
+    assert train.stamp() == before
+    Image.new("RGB", (5, 5)).save(tmp_path / f"{train.texts(last)[0].replace(' ', '')}.png")
+    assert train.stamp() != before

@@ -79,7 +79,7 @@ def test_a_table_of_bad_rows_alone_is_refused(tmp_path):
 
 def test_pictures_are_checked_once_until_one_changes(tmp_path, monkeypatch):
     read = []
-    monkeypatch.setattr(decoding, "read_picture", lambda stored: read.append(stored))
+    monkeypatch.setattr(decoding.Decoding, "__call__", lambda self, cell, *about: read.append(cell))
     path = write(tmp_path, rows(3))
     table(path, COLUMNS)
     table(path, COLUMNS)
@@ -89,6 +89,29 @@ def test_pictures_are_checked_once_until_one_changes(tmp_path, monkeypatch):
     assert len(read) == 6
 
 
+def test_what_was_checked_is_of_the_files_that_cells_name_and_of_no_others(tmp_path, monkeypatch):
+    home, folder, read = tmp_path / "home", tmp_path / "data", []
+    for place in (home, folder):
+        place.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("MMEXP_CACHE", str(tmp_path / "cache"))
+    Image.new("RGB", (4, 4)).save(home / "a.png")
+    (folder / "t.csv").write_text("image,caption\n~/a.png,one\n,two\n")
+    monkeypatch.setattr(decoding.Decoding, "__call__", lambda self, cell, *about: read.append(cell))
+
+    def times() -> int:
+        read.clear()
+        table(str(folder / "t.csv"), COLUMNS, missing="keep", val_fraction=0)
+        return len(read)
+
+    assert times() == 2
+    # An empty cell names no file, and not the folder of the table.
+    (folder / "beside.txt").write_text("more")
+    assert times() == 0
+    Image.new("RGB", (5, 5)).save(home / "a.png")
+    assert times() == 2
+
+
 def test_a_wrong_column_gets_the_nearest_name(tmp_path):
     with pytest.raises(RequestError, match=r"no column 'captoin' \(data.columns.text\). Did you mean 'caption'"):
         table(write(tmp_path, rows(2)), {**COLUMNS, "text": "captoin"})
@@ -96,7 +119,7 @@ def test_a_wrong_column_gets_the_nearest_name(tmp_path):
 
 def test_a_wrong_kind_of_column(tmp_path):
     with pytest.raises(
-        RequestError, match=r"'data.columns.txet' is not a key. Did you mean 'text'"
+        RequestError, match=r"'data.columns.txet' is not a key. Did you mean 'text'\? A further modality"
     ):
         table(write(tmp_path, rows(2)), {**COLUMNS, "txet": "caption"})
 

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ from stand_ins import TinyImage
 
 from mmexp.augmentations.colour import Colour
 from mmexp.augmentations.geometry import Geometry
+from mmexp.data import videos
 from mmexp.data.loading import Loading, PreparedSamples, Variation
 from mmexp.data.table import table
-from mmexp.data.videos import middles, read_video
+from mmexp.data.videos import read_video
 from mmexp.encoders.frames import FrameEncoder
 from mmexp.errors import RequestError
+from mmexp.spacing import middles
 
 
 def grey(level: int, size: tuple[int, int] = (8, 8)) -> Image.Image:
@@ -67,10 +70,52 @@ def test_a_folder_of_frames_in_the_order_of_their_names(tmp_path):
         read_video(tmp_path, 8)
 
 
-def test_a_film_by_pyav(tmp_path):
-    film(tmp_path / "a.mp4", 10)
-    seen = read_video(tmp_path / "a.mp4", 5)
-    assert seen.shape == (5, 32, 32, 3) and np.allclose(levels(seen), [20, 60, 100, 140, 180], atol=6)
+@pytest.mark.parametrize("suffix", ["mp4", "avi", "mkv"])
+def test_a_film_by_pyav(tmp_path, suffix):
+    film(tmp_path / f"a.{suffix}", 10)
+    for stored in (tmp_path / f"a.{suffix}", (tmp_path / f"a.{suffix}").read_bytes()):
+        seen = read_video(stored, 5)
+        assert seen.shape == (5, 32, 32, 3) and np.allclose(levels(seen), [20, 60, 100, 140, 180], atol=6)
+
+
+class Watched:
+    """A film that counts the frames that are decoded."""
+
+    def __init__(self, film, seen: list[int]):
+        self.film, self.seen = film, seen
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.film.close()
+
+    def __getattr__(self, name):
+        return getattr(self.film, name)
+
+    def decode(self, **streams):
+        for frame in self.film.decode(**streams):
+            self.seen.append(1)
+            yield frame
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_film_is_decoded_once_and_its_file_not_read_as_a_whole(tmp_path, monkeypatch, suffix):
+    path, seen = tmp_path / f"a.{suffix}", []
+    film(path, 10)
+    av = sys.modules["av"]
+    opened = av.open
+    monkeypatch.setattr(av, "open", lambda *arguments: Watched(opened(*arguments), seen))
+    monkeypatch.setattr(Path, "read_bytes", lambda path: 1 / 0)
+    read_video(path, 5)
+    assert len(seen) == 10
+    # One that says of itself what is not so is read a second time.
+    monkeypatch.setattr(videos, "_said", lambda film: 12)
+    assert np.allclose(levels(read_video(path, 5)), [20, 60, 100, 140, 180], atol=6)
+    assert len(seen) == 30
+
+
+def test_what_is_no_film(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"no film" * 99)
     with pytest.raises(OSError, match="Invalid data"):
         read_video(tmp_path / "a.mp4", 5)
@@ -79,17 +124,28 @@ def test_a_film_by_pyav(tmp_path):
 def test_without_pyav_films_are_refused_and_pictures_that_move_are_not(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     assert len(read_video(animated([0, 90]), 8)) == 2
-    with pytest.raises(OSError, match=r"pip install 'mmexp\[video\]'"):
+    with pytest.raises(RequestError, match=r"pip install 'mmexp\[video\]'"):
         read_video(b"\0\0\0\x20ftypisom", 8)
+
+
+def test_that_pyav_is_missing_is_not_remembered_of_a_film(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMEXP_CACHE", str(tmp_path / "cache"))
+    film(tmp_path / "a.mp4", 4)
+    path = written(tmp_path, {"b.webp": animated([0, 30])}, "a.mp4")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "av", None)
+        with pytest.raises(RequestError, match=r"pip install 'mmexp\[video\]'"):
+            table(path, COLUMNS, val_fraction=0, on_error="skip")
+    assert len(table(path, COLUMNS, val_fraction=0).splits["train"]) == 2
 
 
 COLUMNS = {"video": "clip", "text": "caption", "image": None}
 
 
-def written(folder, clips: dict[str, bytes]) -> str:
+def written(folder, clips: dict[str, bytes], *there: str) -> str:
     for name, content in clips.items():
         (folder / name).write_bytes(content)
-    rows = [{"clip": name, "caption": f"say {name}"} for name in clips]
+    rows = [{"clip": name, "caption": f"say {name}"} for name in (*clips, *there)]
     (folder / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return str(folder / "t.jsonl")
 

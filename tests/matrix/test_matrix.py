@@ -4,7 +4,13 @@ from command_line import mmexp
 
 
 def test_pairs_of_parts_train_or_are_refused(tmp_path):
-    chosen = ("encoder/image=cnn", "encoder/text=transformer", "encoder/audio=none", "encoder/video=none", "adapter=full,frozen")
+    chosen = (
+        "encoder/image=cnn",
+        "encoder/text=transformer",
+        "encoder/audio=none",
+        "encoder/video=none",
+        "adapter=full,frozen",
+    )
     done = mmexp("matrix", *chosen, "fusion=none,concat", "objective=contrastive,classify", "--jobs=1", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "5 combinations: 4 trained, 0 mended, 1 refused, 0 fault" in done.stdout

@@ -66,6 +66,9 @@ def test_what_was_not_said_of_a_row_does_not_count():
     assert told == pytest.approx(regression_metrics(logits[~unsaid, 0], number[~unsaid]))
     nothing = torch.full((40, 3), torch.nan)
     assert classification_metrics(nothing, LABEL) == multilabel_metrics(nothing, targets) == {}
+    of_unlabelled = logits[:2].clone()
+    of_unlabelled[1] = torch.nan
+    assert classification_metrics(of_unlabelled, torch.tensor([-1, 0])) == {}
     untold = {"caption_tokens": torch.zeros(40), "caption_nll": torch.zeros(40), "caption": torch.full((40, 3), -1)}
     assert caption_metrics(untold, lambda ids: [], []) == {}
 

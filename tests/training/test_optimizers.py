@@ -10,9 +10,13 @@ from torch import nn
 
 from mmexp.encoders.timm_image import TimmImage
 from mmexp.encoders.transformer import Transformer
+from mmexp.fusion.bottleneck import BottleneckFusion
+from mmexp.fusion.coattn import CoAttentionFusion
 from mmexp.fusion.concat import ConcatFusion
 from mmexp.model import Model
+from mmexp.objectives.autoencoder import Decoder
 from mmexp.objectives.contrastive import Contrastive
+from mmexp.positions import RelativeBias
 from mmexp.tasks.pretrain import Pretrain
 from mmexp.training.groups import Stepping, parameter_groups
 from mmexp.training.optimizer import adamw, constant, lion, muon, sgd
@@ -98,6 +102,24 @@ def test_without_decay_of_embeddings_matrices_of_layers_alone_decay(task):
         decay = of_each(task, optimizer.param_groups, "weight_decay")
         matrices = {name for name, p in task.named_parameters() if p.ndim > 1}
         assert {name for name, value in decay.items() if value} == matrices - (set() if decays else names)
+
+
+def test_learned_tokens_and_positions_of_our_own_parts_are_known():
+    dims = {"image": 8, "text": 8}
+    parts = nn.Module()
+    parts.model = nn.Module()
+    parts.model.fusion = nn.ModuleDict(
+        {"shared": BottleneckFusion(dims, 12, 3), "seen": CoAttentionFusion(dims, 12, 3), "told": RelativeBias([6], 3)}
+    )
+    parts.decoder = Decoder(8, 5, 4, 16)
+    fusion = "model.fusion"
+    known = {"decoder.places", f"{fusion}.shared.bottlenecks", f"{fusion}.told.table"}
+    known |= {f"{fusion}.seen.layers.{layer}.nowhere.{name}" for layer in (0, 1) for name in dims}
+    groups = parameter_groups(parts, decay_embeddings=False)
+    rests = {name for name, decay in of_each(parts, groups, "weight_decay").items() if decay == 0}
+    assert rests == known | {name for name, p in parts.named_parameters() if p.ndim == 1}
+    hidden = {name for name, is_hidden in of_each(parts, groups, "hidden").items() if is_hidden}
+    assert not hidden & known and f"{fusion}.shared.blocks.0.image.qkv.weight" in hidden
 
 
 def test_muon_is_for_hidden_matrices(task):
