@@ -26,13 +26,15 @@ def opening(experiment: Experiment, request: Request) -> str:
 
 
 def started(experiment: Experiment) -> list[str]:
-    """Return in lines what weights there are to start from, and which parts stay as they start."""
+    """Return in lines what weights there are to start from, which parts stay as they start, and what nobody reads."""
     whole = [experiment.loaded.told()] if experiment.loaded else []
     resting = ", ".join(experiment.resting)
+    unread = ", ".join(name for name in experiment.source.modalities if name not in experiment.task.model.encoders)
     return [
         *whole,
         *(f"weights of encoder {name}: {origin}" for name, origin in experiment.towers.items()),
         *([f"not trained, since no loss depends on it: {resting}"] if resting else []),
+        *([f"in the data, and read by no encoder: {unread}"] if unread else []),
     ]
 
 

@@ -89,6 +89,12 @@ def added(kind: str, grid: Sequence[int], dim: int, scale: float = 1.0) -> Tenso
     return nn.Buffer(scale * table, persistent=False)
 
 
+def mark(module: nn.Module, kind: str) -> None:
+    """Give a module an empty tensor named after its fixed positions, so that its weights tell with which they were trained."""
+    if kind in ("sine", "sincos2d", "rotary"):
+        module.register_buffer(f"positions_{kind}", torch.empty(0))
+
+
 def related(kind: str, grid: Sequence[int], dim: int, heads: int) -> RelativeBias | Rotary | None:
     """Return what tells attention of the places of a grid, of `heads` that share `dim` channels; None for other kinds."""
     if kind == "relative":

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -96,11 +97,16 @@ def with_spaces(own: Weights, weights: Weights, spaces: Mapping[str, str]) -> di
     return offered
 
 
-def load_parts(module: nn.Module, weights: Weights, source: str) -> Loaded:
-    """Copy `weights` into every part of `module` that they fit whole. Raises RequestError where no part of the model fits."""
+def load_parts(
+    module: nn.Module, weights: Weights, source: str, unlike: Mapping[str, str] = MappingProxyType({})
+) -> Loaded:
+    """Copy `weights` into every part of `module` that they fit whole. Raises RequestError where no part of the model fits.
+
+    `unlike` tells of parts which their weights do not fit, whatever their shapes, why not.
+    """
     offered, result = by_part(weights), Loaded(source)
     for part, own in by_part(module.state_dict()).items():
-        why = misfit(own, offered.get(part, {}))
+        why = unlike.get(part) or misfit(own, offered.get(part, {}))
         if why:
             result.fresh[part] = why
         else:

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from mmexp.adapters.layers import instead, key_of
+from mmexp.adapters.layers import instead, is_bias, key_of
 from mmexp.errors import RequestError
 
 
@@ -15,7 +15,7 @@ class BitFit:
     def apply(self, name: str, part: nn.Module) -> None:
         """Freeze all but the biases. Raises RequestError where there is none."""
         part.requires_grad_(False)
-        biases = [p for own, p in part.named_parameters() if own.endswith("bias")]
+        biases = [p for own, p in part.named_parameters() if is_bias(own)]
         if not biases:
             raise RequestError(f"{key_of(name)}: {name} has no biases to train. {instead(name, part)}")
         for bias in biases:

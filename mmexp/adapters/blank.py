@@ -47,6 +47,8 @@ def unreached(tower: nn.Module) -> list[str]:
 def _at_rest(module: nn.Module) -> Iterator[None]:
     modes = [(inner, inner.training) for inner in module.modules()]
     module.eval()
-    yield
-    for inner, mode in modes:
-        inner.training = mode
+    try:
+        yield
+    finally:
+        for inner, mode in modes:
+            inner.training = mode

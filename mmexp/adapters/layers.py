@@ -21,7 +21,7 @@ def instead(part: str, module: nn.Module) -> str:
     takes = {
         "lora": any(isinstance(layer, nn.Linear | nn.Conv2d) for layer in module.modules()),
         "bottleneck": bool(mlp_ends(module)),
-        "bitfit": any(name.endswith("bias") for name, _ in module.named_parameters()),
+        "bitfit": any(is_bias(name) for name, _ in module.named_parameters()),
     }
     names = [name for name, can in takes.items() if can]
     return f"Choose {key_of(part)}={', '.join([*names, 'full'])} or frozen."
@@ -77,17 +77,33 @@ def is_norm(layer: nn.Module) -> bool:
     return "norm" in type(layer).__name__.lower()
 
 
+def is_bias(name: str) -> bool:
+    """Say whether a parameter of that name is a bias; those of recurrent layers are called `bias_ih_l0` and the like."""
+    return re.search(r"bias(_[ih]h_l\d+(_reverse)?)?$", name) is not None
+
+
 def mlp_ends(module: nn.Module) -> Named:
-    """Return the Linear layers that end the MLPs of the blocks: those that narrow."""
-    linear = _linear(blocks_of(module))
-    return {name: layer for name, layer in linear if layer.in_features > layer.out_features}
+    """Return the Linear layers that end the MLPs of the blocks: those that narrow, to the width of the tokens.
+
+    That is the width of a block's first norm: the small MLP of Swin v2 that tells places ends in one number for each head.
+    """
+    blocks = blocks_of(module)
+    widths = {name: _first_norm(block) for name, block in blocks.items()}
+    return {
+        f"{name}.{inner}": layer
+        for name, block in blocks.items()
+        for inner, layer in _linear(block)
+        if layer.in_features > layer.out_features and widths[name] in (None, layer.out_features)
+    }
 
 
-def _linear(blocks: Named) -> Iterator[tuple[str, nn.Linear]]:
-    for name, block in blocks.items():
-        for inner, layer in block.named_modules():
-            if isinstance(layer, nn.Linear):
-                yield f"{name}.{inner}", layer
+def _first_norm(block: nn.Module) -> int | None:
+    weights = (getattr(layer, "weight", None) for layer in block.modules() if is_norm(layer))
+    return next((len(weight) for weight in weights if weight is not None), None)
+
+
+def _linear(block: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
+    return ((name, layer) for name, layer in block.named_modules() if isinstance(layer, nn.Linear))
 
 
 # As they are called in our own blocks, timm, and the models of transformers; the fused ones hold the queries too.
@@ -98,7 +114,12 @@ KEYS_AND_VALUES = re.compile(
 
 def keys_and_values(module: nn.Module) -> Named:
     """Return the Linear layers of the blocks that make keys and values, by their names."""
-    return {name: layer for name, layer in _linear(blocks_of(module)) if KEYS_AND_VALUES.fullmatch(name)}
+    return {
+        f"{name}.{inner}": layer
+        for name, block in blocks_of(module).items()
+        for inner, layer in _linear(block)
+        if KEYS_AND_VALUES.fullmatch(inner)
+    }
 
 
 def targets_of(part: str, module: nn.Module, pattern: str | None) -> Named:

@@ -9,7 +9,7 @@ from torch import nn
 from mmexp.adapters.blank import unreached
 from mmexp.adapters.frozen import Frozen
 from mmexp.build.making import Config, make
-from mmexp.config import of_towers
+from mmexp.combinations import of_towers
 from mmexp.errors import RequestError
 from mmexp.model import Model
 from mmexp.types import Adapter

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmexp.build.adapting import adapted, adapter_of, adapters_of, put_on, refuse_foreign_layers
+from mmexp.build.adapting import adapted, adapter_of, adapters_of, parts_of, put_on, refuse_foreign_layers
 from mmexp.build.making import ASSETS, Config
 from mmexp.build.parts import model, objectives
 from mmexp.build.restoring import weights_of
 from mmexp.build.teaching import check_teacher, self_taught_objectives, teaches_itself
-from mmexp.build.towers import comes_trained, trained_towers
-from mmexp.config import of_towers
+from mmexp.build.towers import comes_trained, other_heads, trained_towers
+from mmexp.combinations import of_towers
 from mmexp.errors import RequestError, nearest
 from mmexp.model import Model
 from mmexp.needs import check_needs
@@ -47,19 +47,22 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
     # Adapters of tasks in sequence are for what the first of these trains, fresh or not.
     of_tasks = adapter_of(config) is not config["adapter"]
     needs_weights = not of_tasks and any(adapter.needs_weights for adapter in adapters.values())
-    all_trained = all(comes_trained(config["encoder"][name], encoder) for name, encoder in built.encoders.items())
-    start = starting_weights(config, needs_weights and not all_trained)
+    trained = {name for name, encoder in built.encoders.items() if comes_trained(config["encoder"][name], encoder)}
+    start = starting_weights(config, needs_weights and trained < set(built.encoders))
     loaded, carried = None, set()
     if start is not None:
-        found = weights_of(start)
+        found, theirs = weights_of(start)
         refuse_foreign_layers(found, adapters, str(start))
         # What cannot be folded into weights goes on as it is there.
         carried = adapted(found, adapters)
+        unlike = _other_heads(built, theirs) if theirs else {}
+        if not config["init_from"]:  # of a base that nobody named
+            unlike |= {f"encoders.{name}": "it comes with weights of its own" for name in trained}
         put_on(built, adapters, carried)
         whole = nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)})
         spaces = {name: config["objective"][name]["space"] for name, head in heads.items() if hasattr(head, "space")}
         weights = with_spaces(whole.state_dict(), found, spaces)
-        loaded = load_parts(whole, weights, str(start))
+        loaded = load_parts(whole, weights, str(start), unlike)
         _keep_spaces(heads, spaces, loaded, set(weights))
     # After those of the whole model, since what is said of one tower is meant for it.
     towers = trained_towers(config, built, loaded.parts if loaded else ())
@@ -75,6 +78,13 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
             "nothing is left to train: all is frozen. Choose adapter=lora or adapter=full, or train=false."
         )
     return Assembled(built, heads, loaded, towers)
+
+
+def _other_heads(built: Model, theirs: Model) -> dict[str, str]:
+    """Return why parts of another model do not fit this one's, whose weights are of the same shapes."""
+    there = parts_of(theirs)
+    both = {name: other_heads(part, there[name]) for name, part in parts_of(built).items() if name in there}
+    return {name: why for name, why in both.items() if why}
 
 
 def _keep_spaces(

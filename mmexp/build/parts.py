@@ -126,7 +126,17 @@ def _reads_weights(node: Config) -> bool:
 
 def _encoder(node: Config) -> nn.Module:
     """Return an encoder with the weights that it can read itself; those of runs come later."""
+    node = {key: _inner(key, value) if isinstance(value, Mapping) else value for key, value in node.items()}
     return make(node, without=() if _reads_weights(node) and not run_of(node) else ("weights",))
+
+
+def _inner(key: str, node: Config) -> Config:
+    """Return the node of what an encoder is made of, such as a video's picture encoder, whose weights no run can give alone."""
+    if "_target_" not in node or _reads_weights(node):
+        return node
+    if node.get("weights"):
+        raise RequestError(f"encoder.*.{key}.weights: it takes none of a run. Set weights of the whole encoder.")
+    return {name: value for name, value in node.items() if name != "weights"}
 
 
 def objectives(config: Config, shape: ModelShape) -> dict[str, nn.Module]:

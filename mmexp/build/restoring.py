@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from hydra.errors import InstantiationException
 from torch import nn
 
 from mmexp.build.adapting import adapted, adapters_of, parts_of, put_on
@@ -56,11 +57,11 @@ def restore(path: Path) -> tuple[Model, dict[str, nn.Module]]:
         config, weights = run_config(path), read_weights(best_checkpoint(path))
     else:
         weights, config = read_weights(path), config_beside(path)
-    modalities = sorted({name.split(".")[2] for name in weights if name.startswith("model.encoders.")})
-    built = model(config, modalities)
+    built = model(config, _modalities(weights))
+    # Heads first, as in `assemble`: of prompts texts become shorter.
+    heads = objectives(config, built.shape(_classes(config, weights), _taught_widths(config, weights)))
     adapters = adapters_of(config, built)
     put_on(built, adapters, adapted(weights, adapters))
-    heads = objectives(config, built.shape(_classes(config, weights), _taught_widths(config, weights)))
     nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)}).load_state_dict(weights)
     for name, part in parts_of(built).items():
         adapters[name].merge(part)
@@ -86,9 +87,27 @@ def _taught_widths(config: Config, weights: Mapping[str, torch.Tensor]) -> Teach
     return TeacherShape(widths)
 
 
-def weights_of(path: Path) -> dict[str, torch.Tensor]:
-    """Return a weights file's tensors, or those of a run directory with its adapter merged into the weights, if it can be."""
-    if not path.is_dir():
-        return read_weights(path)
-    built, heads = restore(path)
-    return dict(nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)}).state_dict())
+def weights_of(path: Path) -> tuple[dict[str, torch.Tensor], Model | None]:
+    """Return a weights file's tensors, or those of a run directory with its adapter merged into the weights, if it can be.
+
+    With them comes the model that they are of, of a file only as its configuration says, and None where it says nothing.
+    """
+    if path.is_dir():
+        built, heads = restore(path)
+        return dict(nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)}).state_dict()), built
+    weights = read_weights(path)
+    return weights, _described(path, weights)
+
+
+def _described(file: Path, weights: Mapping[str, torch.Tensor]) -> Model | None:
+    """Return the model that a weights file is of, its own weights not loaded; None where that is not to be had."""
+    try:
+        # The random numbers to come stay as they are.
+        with torch.random.fork_rng(devices=[]):
+            return model(config_beside(file), _modalities(weights))
+    except (RequestError, InstantiationException):
+        return None
+
+
+def _modalities(weights: Mapping[str, torch.Tensor]) -> list[str]:
+    return sorted({name.split(".")[2] for name in weights if name.startswith("model.encoders.")})

@@ -15,6 +15,9 @@ from mmexp.weights import misfit
 
 # A text whose tokens tell one tokenizer from another.
 _PROBE = "A photographically unreal cat: 2 moons."
+# What an encoder's inputs are made by: pictures, sounds (in samples, bands and frames), videos.
+_FED = ("mean", "std", "deviation", "squash", "rate", "length", "spectrogram_size", "frames")
+_HEADS = ("heads", "num_heads", "num_attention_heads")
 
 
 def comes_trained(node: Config, encoder: Any) -> bool:
@@ -52,7 +55,7 @@ def _taken(key: str, name: str, encoder: nn.Module, path: Path) -> str:
         if name not in theirs:
             raise RequestError(f"'{path}' has no {name} tower; it has {', '.join(theirs)}.")
         weights = theirs[name].state_dict()
-        if why := misfit(encoder.state_dict(), weights):
+        if why := other_heads(encoder, theirs[name]) or misfit(encoder.state_dict(), weights):
             raise RequestError(f"the tower of '{path}' does not fit: {why}.")
         encoder.load_state_dict(weights)
         if what := _otherwise(encoder, theirs[name]):
@@ -62,12 +65,30 @@ def _taken(key: str, name: str, encoder: nn.Module, path: Path) -> str:
     return f"{path}, {sum(tensor.numel() for tensor in weights.values()):,} loaded"
 
 
+def other_heads(own: nn.Module, theirs: nn.Module) -> str | None:
+    """Return in what way the heads of attention are others, which no shape of a weight tells; None where they are not."""
+    here, there = _heads(own), _heads(theirs)
+    return None if here == there else f"it has {_said(there)} heads of attention there and {_said(here)} here"
+
+
+def _heads(encoder: nn.Module) -> list[int]:
+    """Return how many heads each attention has, by the names that ours and other libraries' have for it."""
+    found = (getattr(module, name, None) for module in encoder.modules() for name in _HEADS)
+    return [count for count in found if isinstance(count, int)]
+
+
+def _said(heads: list[int]) -> str:
+    return ", ".join(map(str, dict.fromkeys(heads))) or "no"
+
+
 def _otherwise(own: Any, theirs: Any) -> str | None:
     """Return in what way one encoder would be fed otherwise than the other, None where it would not."""
-    for what in ("mean", "std", "squash", "rate"):
+    for what in _FED:
         here, there = getattr(own, what, None), getattr(theirs, what, None)
         if here != there:
             return f"{what} is {there} there and {here} here"
+    if own.modality == "video":
+        return _otherwise(own.image, theirs.image)
     if own.modality == "image" and own.shorter * theirs.image_size != theirs.shorter * own.image_size:
         return f"settings.crop_pct is {theirs.image_size / theirs.shorter:.3g} there and {own.image_size / own.shorter:.3g} here"
     if own.modality == "text" and own.prepare([_PROBE])["ids"].tolist() != theirs.prepare([_PROBE])["ids"].tolist():

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mmexp.attention import masked_mean
 from mmexp.encoders import timm_features
+from mmexp.encoders.names import in_one_line
 from mmexp.encoders.sound_encoder import SoundEncoder, blank_clip, frames_in
 from mmexp.encoders.timm_image import create
 from mmexp.encoders.unused import retire_unused
@@ -31,7 +32,9 @@ class AudioCnn(SoundEncoder):
         options: dict[str, Any] | None = None,
     ):
         model = create(name, None, pretrained, None, {**(options or {}), "in_chans": 1})
-        stride = _stride(model, name, mels)
+        wrong = f"'{name}' with {options or {}} cannot encode a sound"
+        with in_one_line(wrong):
+            stride = _stride(model, name, mels)
         frames = frames_in(seconds, rate, stride)
         super().__init__(rate, mels, frames)
         self.model, self.stride, self.pretrained = model, stride, pretrained
@@ -39,7 +42,8 @@ class AudioCnn(SoundEncoder):
         self.adapter_targets = timm_features.adapter_targets(model)
         # Convolutions are faster so, on CPU and GPU alike.
         model.train().to(memory_format=torch.channels_last)
-        self.dim = retire_unused(self, blank_clip(self)).pooled.shape[-1]
+        with in_one_line(wrong):
+            self.dim = retire_unused(self, blank_clip(self)).pooled.shape[-1]
 
     def forward(self, prepared: Prepared) -> Encoded:
         """Encode `spectrogram (B, M, F)` with `mask (B, F)`, or `samples (B, T)`."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmexp.attention import fast_attention
 from mmexp.encoders.hub import from_hub, in_folder
-from mmexp.encoders.names import first_line
+from mmexp.encoders.names import in_one_line
 from mmexp.encoders.sound_encoder import SoundEncoder, blank_clip
 from mmexp.encoders.sounds import MEAN, STD
 from mmexp.encoders.unused import retire_unused
@@ -32,12 +32,13 @@ class AudioSpectrogramTransformer(SoundEncoder):
         super().__init__(RATE, model.config.num_mel_bins, model.config.max_length)
         self.model, self.pretrained = model, pretrained and name is not None
         self.mean, self.deviation = mean, deviation
-        self.grid = tuple(model.embeddings.get_shape(model.config))
-        # Of patches that overlap none can be hidden alone: then there is no spectrogram to take apart.
-        sizes = (model.config.num_mel_bins, model.config.max_length)
-        if any(size % cells for size, cells in zip(sizes, self.grid, strict=True)):
-            self.spectrogram_size = None
-        self.dim = retire_unused(self, blank_clip(self)).pooled.shape[-1]
+        with in_one_line(f"encoder.audio.options: with {options or {}} no sound can be encoded"):
+            self.grid = tuple(model.embeddings.get_shape(model.config))
+            # Of patches that overlap none can be hidden alone: then there is no spectrogram to take apart.
+            sizes = (model.config.num_mel_bins, model.config.max_length)
+            if any(size % cells for size, cells in zip(sizes, self.grid, strict=True)):
+                self.spectrogram_size = None
+            self.dim = retire_unused(self, blank_clip(self)).pooled.shape[-1]
 
     def spectrogram(self, samples: Tensor) -> Prepared:
         """Return `spectrogram (B, M, F)` of `samples (B, T)`, normalised as the model's own feature extractor does."""
@@ -66,10 +67,8 @@ def _load(name: str | None, pretrained: bool, options: dict[str, Any]) -> tuple[
     if unknown := next((key for key in options if key not in known), None):
         raise RequestError(f"encoder.audio.options: '{unknown}' is no setting of an AST.{nearest(unknown, known)}")
     if name is None:
-        try:
+        with in_one_line(f"encoder.audio.options, {options}"):
             return ASTModel(ASTConfig(**options)), MEAN, STD
-        except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-            raise RequestError(f"encoder.audio.options: {first_line(error)}") from error
     wrong = f"'{name}' is neither a folder with an AST nor to be had from the hub"
     with in_folder(wrong) if Path(name).is_dir() else from_hub(wrong):
         config = ASTConfig.from_pretrained(name, **options)

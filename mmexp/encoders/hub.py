@@ -45,9 +45,13 @@ def in_folder(what: str) -> Iterator[None]:
 def _without_bars() -> Iterator[None]:
     from transformers.utils import logging as told
 
+    shown = told.is_progress_bar_enabled()
     told.disable_progress_bar()
-    yield
-    told.enable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            told.enable_progress_bar()
 
 
 @contextmanager
@@ -67,7 +71,7 @@ def _offline(offline: bool) -> Iterator[bool]:
 
 def _answers(address: str) -> bool:
     """Say whether a server answers there; behind a proxy only the libraries know the way."""
-    if getproxies():
+    if {"http", "https", "all"} & set(getproxies()):
         return True
     parts = urlsplit(address)
     try:

@@ -1,10 +1,11 @@
 """Answers to wrong names, short even where thousands would be right."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from torch import nn
 
-from mmexp.errors import nearest
+from mmexp.errors import RequestError, nearest
 
 
 def nearest_of_many(name: str, names: Iterable[str], where: str) -> str:
@@ -17,6 +18,17 @@ def first_line(error: Exception) -> str:
     """Return what an error says, in one line."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def in_one_line(what: str) -> Iterator[None]:
+    """Within, options that a library cannot do with are refused in one line: `what`, and what it said of them."""
+    try:
+        yield
+    except RequestError:
+        raise
+    except Exception as error:  # of wrong options libraries raise whatever they come upon
+        raise RequestError(f"{what}: {first_line(error)}") from error
 
 
 def dense_convolutions(module: nn.Module) -> Iterator[str]:

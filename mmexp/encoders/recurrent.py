@@ -3,7 +3,7 @@
 from typing import Literal
 
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from mmexp.attention import masked_mean
 from mmexp.encoders.text_encoder import TextEncoder
@@ -35,14 +35,10 @@ class Recurrent(TextEncoder):
         super().__init__(dim, context, tokenizer)
         self.dropout = nn.Dropout(dropout)
         self.embed = nn.Embedding(self.vocab_size, dim)
-        layers = {"gru": nn.GRU, "lstm": nn.LSTM}[kind]
-        self.layers = layers(
-            dim,
-            dim // (1 + bidirectional),
-            depth,
-            batch_first=True,
-            dropout=dropout if depth > 1 else 0.0,
-            bidirectional=bidirectional,
+        make, width = {"gru": nn.GRU, "lstm": nn.LSTM}[kind], dim // (1 + bidirectional)
+        # One by one: between layers of its own cuDNN draws by a state that no seed of a step reaches.
+        self.layers = nn.ModuleList(
+            make(dim, width, batch_first=True, bidirectional=bidirectional) for _ in range(depth)
         )
         self.proj, self.norm = nn.Linear(dim, dim), nn.LayerNorm(dim)
         nn.init.normal_(self.embed.weight, std=0.3)
@@ -54,6 +50,8 @@ class Recurrent(TextEncoder):
         words = self.dropout(words + prepared["added"] if "added" in prepared else words)
         # Padding follows the words: a layer that reads from the end must not begin in it. A row without words is read as one.
         packed = pack_padded_sequence(words, mask.sum(1).clamp_min(1).cpu(), batch_first=True, enforce_sorted=False)
-        read, _ = pad_packed_sequence(self.layers(packed)[0], batch_first=True, total_length=ids.shape[1])
+        for number, layer in enumerate(self.layers):
+            packed = layer(PackedSequence(self.dropout(packed.data), *packed[1:]) if number else packed)[0]
+        read, _ = pad_packed_sequence(packed, batch_first=True, total_length=ids.shape[1])
         tokens = self.norm(self.proj(self.dropout(read))) * mask[..., None]
         return Encoded(tokens, masked_mean(tokens, mask), mask)

@@ -1,7 +1,6 @@
 """Any image model of timm, by name."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from mmexp.encoders import timm_features
 from mmexp.encoders.hub import from_hub
-from mmexp.encoders.names import first_line, nearest_of_many
+from mmexp.encoders.names import in_one_line, nearest_of_many
 from mmexp.encoders.packages import SCHEME, load_in_order, located
 from mmexp.encoders.picture_encoder import PictureEncoder
 from mmexp.errors import RequestError
@@ -56,19 +55,27 @@ class TimmImage(PictureEncoder):
             )
         from timm.data import resolve_model_data_config
 
-        data = resolve_model_data_config(model)
-        size = image_size or data["input_size"][-1]
-        super().__init__(size, data["mean"], data["std"])
-        self.model, self.pretrained, self.positioned = model, pretrained or weights is not None, positions
+        with in_one_line(f"settings of '{name}', {settings}"):
+            data = resolve_model_data_config(model)
+            size = image_size or data["input_size"][-1]
+            super().__init__(size, data["mean"], data["std"])
+            self.pretrained = pretrained or weights is not None
+            if self.pretrained or "crop_pct" in (settings or {}):
+                self.shorter = int(size / data["crop_pct"])
+            if self.pretrained or "crop_mode" in (settings or {}):
+                self.squash = data["crop_mode"] == "squash"
+        self.model = model
         self.drop = timm_features.take_patch_drop(model, patch_dropout)
         self.drops_patches = self.drop is not None
-        if self.pretrained or "crop_pct" in (settings or {}):
-            self.shorter, self.squash = int(size / data["crop_pct"]), data["crop_mode"] == "squash"
         self.adapter_targets = timm_features.adapter_targets(model)
         self.sees_parts = timm_features.is_plain_vit(model)
+        with in_one_line(f"'{name}' with {options or {}} cannot encode a picture of {size} pixels"):
+            self._try(size)
+
+    def _try(self, size: int) -> None:
         with torch.no_grad():
             blank = self.eval()._features(torch.zeros(1, 3, size, size))
-            self.own_head = timm_features.head_fits(model, blank)
+            self.own_head = timm_features.head_fits(self.model, blank)
         # Convolutions are faster so, on CPU and GPU alike.
         self.train().to(memory_format=torch.channels_last)
         self.settle()
@@ -125,17 +132,10 @@ def create(
     by_name = {"file": weights} if weights and not carried else {}
     overlay: dict[str, Any] = {"pretrained_cfg_overlay": {**(settings or {}), **by_name}} if settings or by_name else {}
     make = partial(timm.create_model, name, num_classes=0, **overlay, **arguments)
+    built = f"timm could not build '{name}' with {arguments}"
     how = f" with {options} (options=null: as it was trained)" if options else ""
-    with from_hub(f"timm could not load '{name}'{how}") if pretrained or ":" in name else _building(name, arguments):
+    with from_hub(f"timm could not load '{name}'{how}") if pretrained or ":" in name else in_one_line(built):
         model = make(pretrained=pretrained or bool(by_name))
     if carried and weights:
         load_in_order(model, weights)
     return model
-
-
-@contextmanager
-def _building(name: str, arguments: dict[str, Any]) -> Iterator[None]:
-    try:
-        yield
-    except (TypeError, ValueError, RuntimeError, AssertionError, KeyError, OSError) as error:
-        raise RequestError(f"timm could not build '{name}' with {arguments}: {first_line(error)}") from error

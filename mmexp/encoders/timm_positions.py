@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mmexp.encoders.timm_features import is_plain_vit
 from mmexp.errors import RequestError
-from mmexp.positions import Relation, added, related
+from mmexp.positions import Relation, added, mark, related
 
 
 class RotaryBlock(Block):
@@ -89,6 +89,7 @@ def _set(model: Any, kind: str) -> None:
     # timm adds whatever is there under this name.
     del model.pos_embed
     model.pos_embed = table
+    mark(model, kind)
     if hasattr(model, "rope"):
         model.rope, model.rope_mixed = None, False
     relation = related(kind, grid, attention.num_heads * attention.head_dim, attention.num_heads)

@@ -7,7 +7,7 @@ from torch import nn
 from mmexp.attention import masked_mean, pack, places_of, unpack
 from mmexp.encoders.text_encoder import TextEncoder
 from mmexp.errors import RequestError
-from mmexp.positions import NOWHERE, added, related
+from mmexp.positions import NOWHERE, added, mark, related
 from mmexp.transformer_block import Block
 from mmexp.types import Encoded, Fraction, PositiveInt, Prepared
 
@@ -37,11 +37,12 @@ class Transformer(TextEncoder):
         if dim % heads:
             raise RequestError(f"dim={dim} does not divide into heads={heads}.")
         super().__init__(dim, context, tokenizer)
-        self.positioned, self.dropout = positions, nn.Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         self.embed = nn.Embedding(self.vocab_size, dim)
         # As wide against the words as in arXiv:1706.03762, whose words have a deviation of 1.
         self.positions = added(positions, (context,), dim, _WORDS)
         self.relation = related(positions, (context,), dim, heads)
+        mark(self, positions)
         self.blocks = nn.ModuleList(Block(dim, heads, depth, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
         nn.init.normal_(self.embed.weight, std=_WORDS)

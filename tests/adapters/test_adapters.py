@@ -114,3 +114,51 @@ def test_lora_follows_a_dilated_convolution():
     assert not torch.allclose(adapted, before, atol=1e-3)
     merge(model, adapter)
     assert torch.allclose(model.encode(batch)["image"].pooled, adapted, atol=1e-4)
+
+
+def test_a_tower_that_cannot_be_tried_is_left_in_training():
+    from mmexp.adapters.blank import encode_blank
+
+    class Broken(torch.nn.Module):
+        modality = "text"
+        prepare = staticmethod(lambda _: {})
+
+        def forward(self, _):
+            raise RuntimeError
+
+    broken = Broken().train()
+    with pytest.raises(RuntimeError):
+        encode_blank(broken)
+    assert broken.training
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_the_biases_of_recurrent_layers_are_biases(kind):
+    from mmexp.adapters.bitfit import BitFit
+    from mmexp.adapters.layers import instead
+    from mmexp.encoders.recurrent import Recurrent
+
+    encoder = Recurrent(kind, dim=12, depth=2)
+    BitFit().apply("encoders.text", encoder)
+    trained = {name for name, parameter in encoder.named_parameters() if parameter.requires_grad}
+    wanted = {f"layers.{layer}.bias_{side}h_l0{way}" for layer in (0, 1) for side in "ih" for way in ("", "_reverse")}
+    assert trained == {*wanted, "proj.bias", "norm.bias"}
+    layers = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[kind](2, 2)
+    assert instead("encoders.text", layers) == "Choose adapter/text=bitfit, full or frozen."
+
+
+def test_tables_of_relative_positions_are_no_biases():
+    from mmexp.adapters.layers import is_bias
+
+    assert not is_bias("attn.relative_position_bias_table") and not is_bias("relative_attention_bias.weight")
+    assert is_bias("bias") and is_bias("attn.in_proj_bias")
+
+
+def test_the_mlp_that_tells_swin_v2_of_places_is_no_mlp_of_a_block():
+    from mmexp.adapters.layers import mlp_ends
+
+    sizes = {"window_size": 4, "embed_dim": 12, "depths": [1, 1], "num_heads": [2, 2]}
+    encoder = TimmImage("swinv2_tiny_window8_256", 64, options=sizes)
+    assert [name.removeprefix("model.") for name in mlp_ends(encoder)] == [
+        f"layers.{layer}.blocks.0.mlp.fc2" for layer in (0, 1)
+    ]

@@ -72,6 +72,7 @@ def test_an_adapter_of_ones_own_is_a_choice_for_towers_too(tmp_path):
             "'adapter.rnk' is not a key of Lora" + FILE + " Did you mean 'rank'?",
         ),
         (["adapter=lit", "adapter.locked=imge"], "adapter.locked=imge: there is no such tower. Did you mean 'image'?"),
+        (["adapter=lit", "adapter/image=lora"], "adapter/image=: adapter.locked=image freezes this tower"),
         (["adapter=probe"], "adapter=probe: objective 'contrastive' is more than a linear head"),
         (["experiment=probe", "adapter/text=lora"], "adapter=probe rests the whole model. Leave adapter/text= out"),
         (

@@ -170,3 +170,14 @@ def test_a_part_that_was_asked_for_needs_weights(monkeypatch, capsys):
     assert "encoders.image has none" in told and "adapter/image=full" in told
     told = train(monkeypatch, "half", "init_from=start", "adapter/image=frozen")
     assert 0 < told["parameters"]["trainable"] < told["parameters"]["total"]
+
+
+@pytest.mark.parametrize("objective", ["caption", "autoencoder", "prefix_lm"])
+def test_prompts_in_texts_leave_a_decoder_as_long_as_it_was_built(monkeypatch, objective):
+    chosen = ("adapter/text=prompt_tuning", f"objective=[contrastive,{objective}]")
+    more = ("fusion=concat",) if objective == "autoencoder" else ()
+    train(monkeypatch, objective, "init_from=start", "budget.steps=1", *chosen, *more)
+    stored = read_weights(build.best_checkpoint(Path(objective)))
+    model, heads = build.restore(Path(objective))
+    restored = torch.nn.ModuleDict({"model": model, "objectives": torch.nn.ModuleDict(heads)}).state_dict()
+    assert all(torch.equal(tensor, restored[name]) for name, tensor in stored.items())

@@ -124,6 +124,14 @@ def test_the_run_names_its_parents_and_restores_without_them(folder, capsys):
             ["encoder.image.weights=base", "+encoder.image.settings={crop_pct: 0.5}"],
             "encoder.image.weights: 'base' prepares its images otherwise: settings.crop_pct is 1 there and 0.5 here",
         ),
+        (
+            ["encoder.text.heads=2", "encoder.text.weights=base"],
+            "the tower of 'base' does not fit: it has 3 heads of attention there and 2 here.",
+        ),
+        (
+            ["encoder.text.positions=rotary", "encoder.text.weights=base"],
+            "the tower of 'base' does not fit: positions_rotary is not among the weights.",
+        ),
         (["encoder.image.weights=3"], "'encoder.image.weights' must be text or null"),
     ],
 )

@@ -106,3 +106,25 @@ def test_every_experiment_trains_two_steps(name, tmp_path, request):
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["status"] == "completed"
     assert record["steps"] == (0 if name == "zero_shot" else 2)
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in (CONF / "encoder").glob("*.yaml")))
+def test_every_set_of_encoders_has_towers_for_sounds_and_videos(name):
+    whole = compose([f"encoder={name}", *TOGETHER.get(f"encoder={name}", [])])
+    towers = {key: node for key, node in whole.encoder.items() if key != "base"}
+    assert set(towers) == {"image", "text", "audio", "video"}
+    assert all("weights" in node for node in towers.values())
+
+
+@pytest.mark.parametrize("name", ["cnn", "coatnet", "convnext", "mobilenet", "resnet", "swin", "vit", "open_clip"])
+def test_videos_are_read_by_these_encoders(name):
+    from mmexp.build.parts import _encoder
+
+    more = [
+        "encoder/image@encoder.video.image=open_clip",
+        "encoder.video.image.name=ViT-S-32-alt",
+        "encoder.video.heads=4",
+    ]
+    whole = compose([f"encoder={name}", *(more if name == "open_clip" else [])])
+    video = _encoder(OmegaConf.to_container(whole.encoder.video, resolve=True))
+    assert video.modality == "video" and video.dim == video.image.dim

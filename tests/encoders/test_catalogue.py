@@ -55,7 +55,7 @@ def test_a_family_learns_from_scratch(name):
     assert sum(bool(re.fullmatch(encoder.adapter_targets, n)) for n in layers) >= 6
 
 
-@pytest.mark.parametrize("group", ["image", "text", "audio"])
+@pytest.mark.parametrize("group", ["image", "text", "audio", "video"])
 def test_every_choice_may_come_from_a_run(group):
     for file in (ROOT / "conf/encoder" / group).glob("*.yaml"):
         assert re.search(r"^weights: ", file.read_text(), re.MULTILINE), file.name

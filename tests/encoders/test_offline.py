@@ -149,3 +149,29 @@ def test_minilm_is_that_of_its_folder_and_knows_what_is_alike():
     unit = nn.functional.normalize(encoded.pooled, dim=-1)
     alike = unit @ unit.T
     assert alike[0, 1] > 0.5 > alike[0, 2]
+
+
+def test_a_folder_leaves_progress_bars_as_they_were():
+    from transformers.utils import logging as told
+
+    from mmexp.encoders.hub import in_folder
+
+    shown = told.is_progress_bar_enabled()
+    try:
+        for before in (told.disable_progress_bar, told.enable_progress_bar):
+            before()
+            was = told.is_progress_bar_enabled()
+            with pytest.raises(RequestError, match="x: no"), in_folder("x"):
+                raise OSError("no")
+            assert told.is_progress_bar_enabled() == was
+    finally:
+        (told.enable_progress_bar if shown else told.disable_progress_bar)()
+
+
+def test_a_list_of_exceptions_is_no_proxy(monkeypatch):
+    from mmexp.encoders import hub
+
+    monkeypatch.setattr(hub, "getproxies", lambda: {"no": "localhost"})
+    assert not hub._answers("http://127.0.0.1:9")
+    monkeypatch.setattr(hub, "getproxies", lambda: {"no": "localhost", "all": "http://proxy"})
+    assert hub._answers("http://127.0.0.1:9")

@@ -251,7 +251,38 @@ def test_patches_cannot_be_dropped_where_each_is_predicted(objective, refused):
 
 
 def test_lora_wraps_the_projection_of_a_recurrent_encoder():
-    model = Model({"text": Recurrent("gru", dim=12)}, NoFusion({"text": 12}))
-    Lora(rank=2).apply(model, set())
-    trained = [name for name, p in model.named_parameters() if p.requires_grad]
-    assert len(trained) == 2 and all(name.startswith("encoders.text.proj.lora_") for name in trained)
+    encoder = Recurrent("gru", dim=12)
+    Lora(rank=2).apply("encoders.text", encoder)
+    trained = [name for name, p in encoder.named_parameters() if p.requires_grad]
+    assert len(trained) == 2 and all(name.startswith("proj.lora_") for name in trained)
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_layers_one_by_one_say_what_one_of_several_would(kind):
+    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+    torch.manual_seed(0)
+    encoder = Recurrent(kind, dim=12, depth=3, dropout=0.5).eval()
+    whole = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[kind](12, 6, 3, batch_first=True, bidirectional=True)
+    there = {
+        name.replace("_l0", f"_l{number}"): weight
+        for number, layer in enumerate(encoder.layers)
+        for name, weight in layer.state_dict().items()
+    }
+    whole.load_state_dict(there)
+    prepared = encoder.prepare(CAPTIONS)
+    lengths = prepared["mask"].sum(1)
+    packed = pack_padded_sequence(encoder.embed(prepared["ids"]), lengths, batch_first=True, enforce_sorted=False)
+    read, _ = pad_packed_sequence(whole(packed)[0], batch_first=True)
+    wanted = encoder.norm(encoder.proj(read)) * prepared["mask"][..., None]
+    assert torch.equal(encoder(prepared).tokens, wanted)
+
+
+def test_no_recurrent_layer_drops_by_itself():
+    encoder = Recurrent("lstm", dim=12, depth=3, dropout=0.5)
+    recurrent = [layer for layer in encoder.modules() if isinstance(layer, torch.nn.RNNBase)]
+    assert [(layer.num_layers, layer.dropout) for layer in recurrent] == [(1, 0.0)] * 3
+    rates = []
+    encoder.dropout.register_forward_hook(lambda *_: rates.append(1))
+    encoder(encoder.prepare(CAPTIONS))
+    assert len(rates) == 4, "before each layer, and behind the last"

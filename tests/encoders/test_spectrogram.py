@@ -103,7 +103,7 @@ def test_silence_has_an_encoding(encoder):
     [
         ({"dim": 10, "heads": 3}, "dim=10 does not divide"),
         ({"mels": 20, "patch": 16}, "mels=20 does not divide into patches of 16"),
-        ({"seconds": 0.1}, "seconds=0.1 is less than a patch of 16 frames"),
+        ({"seconds": 0.1}, "seconds=0.1 is less than a column of 16 frames"),
     ],
 )
 def test_sizes_that_do_not_go_together(wrong, message):
