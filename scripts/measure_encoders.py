@@ -34,6 +34,8 @@ def choices() -> Iterator[str]:
 def settings(choice: str) -> dict[str, Any]:
     """Return what its YAML says, without weights to download."""
     node = yaml.safe_load((CHOICES / f"{choice}.yaml").read_text())
+    if "defaults" in node:  # a video's picture encoder, which is what the file says it is by default
+        node["image"] = settings(f"image/{node.pop('defaults')[0]['/encoder/image@image']}")
     node.pop("weights") if not str(node["weights"]).startswith("package:") else None
     if "pretrained" in node and not str(node["name"]).startswith("package:"):
         node["pretrained"] = None if "open_clip" in node["_target_"] else False
@@ -45,7 +47,9 @@ def measured(choice: str) -> tuple[int, int, int]:
     if choice in LIKE:
         return _like(LIKE[choice])
     encoder = make(settings(choice))
-    values = {"image": _blank_picture, "text": lambda: "a", "audio": _blank_sound}[encoder.modality]()
+    values = {"image": _blank_picture, "text": lambda: "a", "audio": _blank_sound, "video": _blank_video}[
+        encoder.modality
+    ]()
     with torch.no_grad():
         encoded: Encoded = encoder.eval()(encoder.prepare([values]))
     return _weights(encoder), encoded.tokens.shape[1], encoder.dim
@@ -69,6 +73,10 @@ def _blank_picture() -> Any:
     from PIL import Image
 
     return Image.new("RGB", (64, 64))
+
+
+def _blank_video() -> Any:
+    return [_blank_picture()] * 8
 
 
 def _blank_sound() -> Any:

@@ -109,7 +109,7 @@ def test_lora_finds_layers_that_learn(encoder):
     layers = [name for name, m in encoder.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     assert sum(bool(re.fullmatch(encoder.adapter_targets, name)) for name in layers) >= 4
     model = Model({"audio": copy.deepcopy(encoder)}, NoFusion({}))
-    Lora(rank=2).apply(model, set())
+    Lora(rank=2).apply("encoders.audio", model.encoders["audio"])
     prepared = made(encoder, encoder.prepare(sounds(2.0, 0.5))["samples"])
     model.encode({"audio": prepared})["audio"].pooled.square().sum().backward()
     assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
