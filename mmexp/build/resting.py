@@ -10,8 +10,9 @@ from mmexp.tasks.base import Task
 
 
 def rest_unreached(task: Task, samples: PreparedSamples) -> list[str]:
-    """Freeze every weight of model and objectives that no loss depends on; return the encoders, and the fusion, of which that is true as a whole.
+    """Freeze every weight of model and objectives that no loss depends on.
 
+    Return the encoders, and the fusion, of which that is true as a whole.
     So `mae` does not carry a text tower along, and processes do not wait for gradients that never come. Weights and the
     random numbers to come stay as they are.
     """

@@ -15,8 +15,6 @@ from mmexp.encoders.spectrogram import SpectrogramTransformer
 from mmexp.encoders.timm_image import TimmImage
 from mmexp.encoders.transformer import Transformer
 from mmexp.errors import RequestError
-from mmexp.fusion.none import NoFusion
-from mmexp.model import Model
 from mmexp.needs import check_needs
 from mmexp.types import Supervision
 
