@@ -141,7 +141,7 @@ def test_lora_finds_layers_to_adapt(name):
 
     model = torch.nn.ModuleDict({"encoders": torch.nn.ModuleDict(), "fusion": made(name)})
     before = model["fusion"](encoded_of()).pooled
-    Lora(rank=2).apply(model, set())
+    Lora(rank=2).apply("fusion", model["fusion"])
     torch.testing.assert_close(model["fusion"](encoded_of()).pooled, before)
     trained = [n for n, p in model.named_parameters() if p.requires_grad]
     assert trained and all("lora" in n for n in trained)

@@ -11,6 +11,7 @@ from mmexp.matrix.trying import Fault, attempt, two_steps
 from mmexp.model import Model
 from mmexp.objectives.matching import Matching
 from mmexp.tasks.pretrain import Pretrain
+from mmexp.training.groups import parameter_groups
 from mmexp.training.optimizer import adam, constant
 
 
@@ -18,7 +19,8 @@ def task_of(image: nn.Module) -> Pretrain:
     torch.manual_seed(0)
     encoders = {"image": image, "text": TinyText()}
     model = Model(encoders, ConcatFusion({"image": 16, "text": 12}, dim=8, hidden=8))
-    return Pretrain(model, {"matching": Matching(model.shape())}, {"matching": 1.0}, Fixed(), adam, constant)
+    heads = {"matching": Matching(model.shape())}
+    return Pretrain(model, heads, {"matching": 1.0}, Fixed(), lambda task: adam(parameter_groups(task)), constant)
 
 
 def test_two_steps_that_are_as_they_should_be():
