@@ -148,7 +148,7 @@ def test_modality_dropout_drops_them_too(rows):
 
 
 def test_test_sets_without_them(rows):
-    source = measured_without(read(rows, test=rows), ["video", "title"])
+    source = measured_without(read(rows, test=rows), ["video", "title"], list(COLUMNS))
     bare = source.splits["test_without_title"]
     assert not bare.present["title"].any() and lacking(bare.present["video"]) == NO_VIDEO
     assert not source.splits["test_without_video"].present["video"].any()
@@ -193,7 +193,7 @@ def test_the_gallery_pairs_rows_that_have_both_and_reads_nothing_else(rows, monk
 
 
 def test_a_direction_that_no_row_has_both_of_is_not_shown(rows):
-    source = measured_without(read(rows, test=rows), ["video"])
+    source = measured_without(read(rows, test=rows), ["video"], list(COLUMNS))
     bare = source.splits["test_without_video"]
     task = SimpleNamespace(
         gathered={"test_without_video": gathered(bare)},

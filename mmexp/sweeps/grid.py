@@ -88,9 +88,10 @@ def data_now(config: Mapping[str, Any]) -> str:
     from mmexp import build
 
     # All that a data source is made of; the seed draws its shots and fractions, further encoders tell of what kind their
-    # columns are.
+    # columns are. What is measured without a modality is of the same rows.
     drawn = any(config["data"].get(key) is not None for key in ("shots", "fraction"))
-    asked = {"data": config["data"], "seed": config["seed"] if drawn else 0, "encoder": build.further(config)}
+    data = {key: value for key, value in config["data"].items() if key != "without"}
+    asked = {"data": data, "seed": config["seed"] if drawn else 0, "encoder": build.further(config)}
     key = repr(asked)
     if key not in _data:
         _data[key] = build.data_source(asked).fingerprint

@@ -177,11 +177,11 @@ def test_data_are_read_once_for_each_that_is_asked(monkeypatch):
     monkeypatch.setattr(build, "data_source", lambda config: asked.append(config) or Source())
     monkeypatch.setattr(grid, "_data", {})
     for seed in (0, 1):
-        assert grid.data_now({"data": {"a": 1}, "seed": seed}) == "f"
+        assert grid.data_now({"data": {"a": 1}, "seed": seed, "encoder": {}}) == "f"
     assert len(asked) == 1
     for seed in (0, 1):
-        grid.data_now({"data": {"a": 1, "shots": 2}, "seed": seed})
-        grid.data_now({"data": {"a": 1, "fraction": 0.5}, "seed": seed})
+        grid.data_now({"data": {"a": 1, "shots": 2}, "seed": seed, "encoder": {}})
+        grid.data_now({"data": {"a": 1, "fraction": 0.5}, "seed": seed, "encoder": {}})
     assert len(asked) == 5
 
 
