@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mmexp.graph import reached
 from mmexp.types import Encoded
 
 
@@ -36,11 +37,8 @@ def unreached(tower: nn.Module) -> list[str]:
         return []
     with torch.enable_grad():
         encoded = encode_blank(tower)
-        whole = encoded.tokens.sum() + encoded.pooled.sum()
-    if not whole.requires_grad:  # nothing at all is reached
-        return list(trained)
-    found = torch.autograd.grad(whole, list(trained.values()), allow_unused=True)
-    return [name for name, gradient in zip(trained, found, strict=True) if gradient is None]
+        used = reached(encoded.tokens.sum() + encoded.pooled.sum())
+    return [name for name, weight in trained.items() if id(weight) not in used]
 
 
 @contextmanager

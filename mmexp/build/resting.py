@@ -1,10 +1,11 @@
-"""What no loss would move: found by one step on two rows, and left out of the training."""
+"""What no loss would move: found by one forward of two rows, and left out of the training."""
 
 from typing import Any
 
 import torch
 
 from mmexp.data.loading import PreparedSamples
+from mmexp.graph import reached
 from mmexp.tasks.balancing import buffers_kept
 from mmexp.tasks.base import Task
 
@@ -23,9 +24,9 @@ def rest_unreached(task: Task, samples: PreparedSamples) -> list[str]:
     trained = [parameter for parameter in learning if parameter.requires_grad]
     with buffers_kept(task), torch.random.fork_rng(devices=[]):
         losses, _ = task.terms(task.views(batch, 0))
-        gradients = torch.autograd.grad(losses.losses.sum(), trained, allow_unused=True)
-    for parameter, gradient in zip(trained, gradients, strict=True):
-        parameter.requires_grad_(gradient is not None)
+        used = reached(losses.losses.sum())
+    for parameter in trained:
+        parameter.requires_grad_(id(parameter) in used)
     moved = {id(parameter) for parameter in trained}
     parts: dict[str, Any] = {**dict(task.model.encoders.items()), "fusion": task.model.fusion}
     return [name for name, part in parts.items() if _rests(list(part.parameters()), moved)]

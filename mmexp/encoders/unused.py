@@ -1,10 +1,9 @@
 """Weights that a model carries but an encoding never uses: poolers, classifier heads, mask tokens."""
 
-from typing import Any
-
 import torch
 from torch import nn
 
+from mmexp.graph import reached
 from mmexp.types import Encoded, Prepared
 
 
@@ -18,24 +17,11 @@ def retire_unused(encoder: nn.Module, prepared: Prepared) -> Encoded:
     encoder.eval()
     with torch.enable_grad():
         encoded: Encoded = encoder(prepared)
-        reached = _leaves((encoded.tokens.sum() + encoded.pooled.sum()).grad_fn)
+        used = reached(encoded.tokens.sum() + encoded.pooled.sum())
     encoder.train(training)
     for module in encoder.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
-            if id(parameter) not in reached:
+            if id(parameter) not in used:
                 delattr(module, name)
                 module.register_buffer(name, parameter.detach())
     return encoded
-
-
-def _leaves(root: Any) -> set[int]:
-    """Return the ids of the tensors at the ends of an autograd graph."""
-    found, seen, pending = set(), {root}, [root]
-    while pending:
-        node = pending.pop()
-        if hasattr(node, "variable"):
-            found.add(id(node.variable))
-        fresh = {child for child, _ in node.next_functions if child is not None} - seen
-        seen |= fresh
-        pending.extend(fresh)
-    return found
