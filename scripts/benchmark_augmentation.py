@@ -50,7 +50,7 @@ def stepper(built: Experiment) -> Callable[[], float]:
     """Return a function that takes one training step and returns its seconds."""
     task, source = built.task.train(), batches(built)
     context = in_precision(task, built.trainer.precision)
-    optimizer = task.optimizer_factory(p for p in task.parameters() if p.requires_grad)
+    optimizer = task.optimizer_factory(task)
 
     def step() -> float:
         began = time.perf_counter()
