@@ -12,7 +12,7 @@ import json
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -180,13 +180,17 @@ def build(packages: Path) -> None:
     print({style: sum(row["style"] == style for row in pictures) for style in styles})
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(description: str, packages: Iterable[str], build: Callable[[Path], None]) -> None:
+    """Build from the folder that the command line names, or else from the packages, fetched for it."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--packages", type=Path, help="where the packages lie unpacked; else they are fetched")
-    arguments = parser.parse_args()
-    if arguments.packages:
-        build(arguments.packages)
-    else:
-        with tempfile.TemporaryDirectory() as temporary:
-            fetch(Path(temporary), PACKAGES.values())
-            build(Path(temporary))
+    if unpacked := parser.parse_args().packages:
+        build(unpacked)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        fetch(Path(temporary), packages)
+        build(Path(temporary))
+
+
+if __name__ == "__main__":
+    main(str(__doc__), PACKAGES.values(), build)

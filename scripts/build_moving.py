@@ -6,13 +6,11 @@
 Needs npm. The output is deterministic.
 """
 
-import argparse
 import io
-import tempfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from build_emoji import ASSETS, SIZE, fetch, key, unpacked_name, write
+from build_emoji import ASSETS, SIZE, key, main, unpacked_name, write
 from PIL import Image
 
 from mmexp.spacing import middles
@@ -56,12 +54,4 @@ def build(packages: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--packages", type=Path, help="where the packages lie unpacked; else they are fetched")
-    arguments = parser.parse_args()
-    if arguments.packages:
-        build(arguments.packages)
-    else:
-        with tempfile.TemporaryDirectory() as temporary:
-            fetch(Path(temporary), PACKAGES)
-            build(Path(temporary))
+    main(str(__doc__), PACKAGES, build)

@@ -1,6 +1,7 @@
 """From a combination of choices to the overrides that ask for it, small and without a download."""
 
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,6 @@ class Asking:
     def __init__(self, folder: Path):
         self.folder, self.table = folder, write_table(folder)
         self.names = write_stand_ins(folder)
-        self.starts: dict[tuple[str, ...], Path] = {}
         self._teacher: Path | None = None
 
     def overrides(self, chosen: Mapping[str, str]) -> list[str]:
@@ -105,12 +105,8 @@ class Asking:
 
     def start(self, chosen: Mapping[str, str]) -> Path:
         """Return weights, as if trained, of the towers and the fusion of a combination, and of a common space."""
-        parts = {key: choice for key, choice in chosen.items() if key not in ("objective", "adapter")}
-        key = tuple(parts.values())
-        if key not in self.starts:
-            objectives = "contrastive" if chosen["fusion"] == "none" else "[contrastive,matching]"
-            self.starts[key] = self._written([*self._shared(chosen), f"objective={objectives}"])
-        return self.starts[key]
+        objectives = "contrastive" if chosen["fusion"] == "none" else "[contrastive,matching]"
+        return self._written("start", [*self._shared(chosen), f"objective={objectives}"])
 
     def teacher(self) -> Path:
         """Return the weights of a small model that says all that a student may learn from."""
@@ -118,22 +114,26 @@ class Asking:
             chosen = {"encoder/image": "vit", "encoder/text": "transformer", "encoder/audio": "spectrogram"}
             asked = self._shared({**chosen, "fusion": "concat"})
             heads = "objective=[contrastive,classify,caption]"
-            self._teacher = self._written([*asked, heads, "objective.caption.dim=48", "objective.caption.depth=1"])
+            self._teacher = self._written(
+                "teacher", [*asked, heads, "objective.caption.dim=48", "objective.caption.depth=1"]
+            )
         return self._teacher
 
-    def _written(self, overrides: list[str]) -> Path:
+    def _written(self, name: str, overrides: list[str]) -> Path:
         """Return a file of the weights that `overrides` ask for, with its configuration beside it."""
         from omegaconf import OmegaConf
 
         task, _ = built(overrides, self.folder)
         whole = nn.ModuleDict({"model": task.model, "objectives": task.objectives})
-        file = self.folder / f"weights-{len(list(self.folder.glob('*.safetensors')))}.safetensors"
-        save_file({name: tensor.contiguous().clone() for name, tensor in whole.state_dict().items()}, file)
+        file = self.folder / f"{name}.safetensors"
+        file.unlink(missing_ok=True)  # tensors that were read from the one before are mapped from it
+        save_file({key: tensor.contiguous().clone() for key, tensor in whole.state_dict().items()}, file)
         plain, _ = resolved(compose(overrides))
         OmegaConf.save(OmegaConf.create(plain), file.with_suffix(".yaml"))
         return file
 
 
+@cache
 def needs_of(objective: str) -> set[str]:
     """Return what an objective needs, by its own values."""
     plain, _ = resolved(compose([f"objective={objective}", "fusion=concat", "task=pretrain"]))
