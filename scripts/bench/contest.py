@@ -1,0 +1,134 @@
+"""Contestants that run in turn on one machine (A B A B), so that a noisy minute meets all of them, and their ratios."""
+
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+LIBRARIES = ("torch", "lightning", "transformers", "peft", "open_clip_torch", "timm")
+# A short form takes few steps on a machine that does other things too: it tells what is broken, not what is slow.
+GROSS = 0.5
+
+Numbers = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """That `ours` is at least `ratio` times as good as `peer`."""
+
+    ours: str
+    peer: str
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Ways to do one piece of work. Each returns its numbers by name; `measure` is the one that they are compared by.
+
+    Other numbers are shown beside it. `less_is_better` is true of seconds, for example.
+    """
+
+    title: str
+    measure: str
+    ways: Mapping[str, Callable[[], Numbers]]
+    goals: Sequence[Goal] = ()
+    less_is_better: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What every round of a contest measured, by way."""
+
+    contest: Contest
+    rounds: Mapping[str, Sequence[Numbers]]
+
+    def median(self, way: str, name: str) -> float:
+        """Return the median over rounds of one of a way's numbers."""
+        return median(numbers[name] for numbers in self.rounds[way])
+
+    def ratio(self, goal: Goal) -> float:
+        """Return the median over rounds of how many times better `ours` was than `peer` in the same round."""
+        pairs = zip(self.rounds[goal.ours], self.rounds[goal.peer], strict=True)
+        ratios = [ours[self.contest.measure] / peer[self.contest.measure] for ours, peer in pairs]
+        return median(1 / ratio if self.contest.less_is_better else ratio for ratio in ratios)
+
+    def missed(self, share: float = 1.0) -> list[str]:
+        """Return in words the goals of which not even `share` was reached."""
+        found = [(goal, self.ratio(goal)) for goal in self.contest.goals]
+        return [
+            f"{goal.ours} against {goal.peer}: {ratio:.2f}, the goal is {goal.ratio:g}"
+            for goal, ratio in found
+            if ratio < share * goal.ratio
+        ]
+
+    def table(self) -> str:
+        """Return the Markdown table of the medians, and a line for each goal."""
+        names = list(next(iter(self.rounds.values()))[0])
+        lines = [["", *names], ["---"] * (len(names) + 1)]
+        lines += [[way, *(f"{self.median(way, name):.4g}" for name in names)] for way in self.rounds]
+        goals = [
+            f"- {goal.ours} against {goal.peer}: **{self.ratio(goal):.2f}** (goal {goal.ratio:g})"
+            for goal in self.contest.goals
+        ]
+        return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", *goals])
+
+    def told(self) -> dict[str, object]:
+        """Return all that was measured, with the machine and the versions, as JSON has it."""
+        return {
+            "title": self.contest.title,
+            "measure": self.contest.measure,
+            "rounds": {way: list(map(dict, numbers)) for way, numbers in self.rounds.items()},
+            "ratios": {f"{goal.ours} / {goal.peer}": self.ratio(goal) for goal in self.contest.goals},
+            "goals": {f"{goal.ours} / {goal.peer}": goal.ratio for goal in self.contest.goals},
+            "machine": machine(),
+            "versions": {name: version(name) for name in LIBRARIES},
+            "date": time.strftime("%Y-%m-%d"),
+        }
+
+    def write(self, file: Path) -> None:
+        """Write the numbers as JSON, and beside them the picture."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(self.told(), indent=1) + "\n")
+        self._draw(file.with_suffix(".png"))
+
+    def _draw(self, file: Path) -> None:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+
+        figure, axes = pyplot.subplots(figsize=(7, 0.6 + 0.45 * len(self.rounds)), layout="constrained")
+        for place, (way, numbers) in enumerate(self.rounds.items()):
+            values = [one[self.contest.measure] for one in numbers]
+            axes.barh(place, median(values), color="#4477aa")
+            axes.plot(values, [place] * len(values), "k.", markersize=4)
+        axes.set_yticks(range(len(self.rounds)), list(self.rounds))
+        axes.invert_yaxis()
+        axes.set_xlabel(self.contest.measure)
+        axes.set_title(self.contest.title)
+        figure.savefig(file, dpi=100)
+        pyplot.close(figure)
+
+
+def run(contest: Contest, rounds: int) -> Outcome:
+    """Let every way do the work once a round."""
+    found: dict[str, list[Numbers]] = {way: [] for way in contest.ways}
+    for number in range(rounds):
+        for way, work in contest.ways.items():
+            found[way].append(work())
+            print(f"round {number + 1}  {way}: {found[way][-1][contest.measure]:.4g} {contest.measure}", flush=True)
+    return Outcome(contest, found)
+
+
+def machine() -> str:
+    """Return processor, cores and memory in words."""
+    import psutil
+
+    cpu = next((line for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.processor())
+    return (
+        f"{cpu.partition(':')[2].strip()}, {psutil.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GB"
+    )
