@@ -102,7 +102,7 @@ class Outcome:
         from matplotlib import pyplot
 
         figure, axes = pyplot.subplots(figsize=(7, 0.6 + 0.45 * len(self.rounds)), layout="constrained")
-        for place, (way, numbers) in enumerate(self.rounds.items()):
+        for place, numbers in enumerate(self.rounds.values()):
             values = [one[self.contest.measure] for one in numbers]
             axes.barh(place, median(values), color="#4477aa")
             axes.plot(values, [place] * len(values), "k.", markersize=4)
