@@ -128,7 +128,7 @@ def machine() -> str:
     """Return processor, cores and memory in words."""
     import psutil
 
-    cpu = next((line for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.processor())
-    return (
-        f"{cpu.partition(':')[2].strip()}, {psutil.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GB"
-    )
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    named = next((line for line in lines if line.startswith("model name")), platform.processor())
+    memory = psutil.virtual_memory().total / 2**30
+    return f"{named.rpartition(': ')[2]}, {psutil.cpu_count()} cores, {memory:.0f} GB"
