@@ -29,11 +29,11 @@ def signature(target: str) -> Signature:
     path = source_of(module)
     if path is None:
         return _imported(target, module, name)
-    nodes = {node.name: node for node in ast.parse(path.read_text()).body if isinstance(node, _NAMED)}
-    if name not in nodes:
+    body = ast.parse(path.read_text()).body
+    node = next((node for node in body if isinstance(node, _NAMED) and node.name == name), None)
+    if node is None:
         return _imported(target, module, name)
-    node = nodes[name]
-    return _of_class(node) if isinstance(node, ast.ClassDef) else _of_function(node.args)
+    return _of_class(node, _base(node, body, module)) if isinstance(node, ast.ClassDef) else _of_function(node.args)
 
 
 _NAMED = ast.ClassDef | ast.FunctionDef
@@ -54,8 +54,20 @@ def _of_function(arguments: ast.arguments, skip_self: bool = False) -> Signature
     return Signature(names, open_ended=arguments.kwarg is not None)
 
 
-def _of_class(node: ast.ClassDef) -> Signature:
-    constants = {}
+def _base(node: ast.ClassDef, body: list[ast.stmt], module: str) -> Signature:
+    """Return what a class has from its base: a neighbour in its file, or one of this project that it imports."""
+    own = {one.name for one in body if isinstance(one, ast.ClassDef)}
+    imported = {a.name: one.module or "" for one in body if isinstance(one, ast.ImportFrom) for a in one.names}
+    for base in map(ast.unparse, node.bases):
+        if base in own:
+            return signature(f"{module}.{base}")
+        if imported.get(base, "").partition(".")[0] == "mmexp":
+            return signature(f"{imported[base]}.{base}")
+    return Signature({}, open_ended=bool(node.bases))
+
+
+def _of_class(node: ast.ClassDef, base: Signature) -> Signature:
+    constants = dict(base.constants)
     for statement in node.body:
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
             try:
@@ -69,8 +81,7 @@ def _of_class(node: ast.ClassDef) -> Signature:
         fields = [s for s in node.body if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)]
         found = Signature({ast.unparse(s.target): ast.unparse(s.annotation) for s in fields})
     else:
-        # The constructor is a parent's: anything may go in.
-        found = Signature({}, open_ended=bool(node.bases))
+        found = base
     needs = tuple(constants.get("needs", ()))
     return Signature(found.parameters, found.open_ended, needs, constants)
 

@@ -5,22 +5,12 @@ from typing import Any, ClassVar
 from mmexp.adapters.layers import Named
 from mmexp.adapters.lora import Lora
 from mmexp.adapters.peft_layers import refuse_fused
-from mmexp.types import Fraction, PositiveInt
 
 
 class DoRA(Lora):
     """As `Lora`, with a trained length for each output of a layer."""
 
     variant: ClassVar[dict[str, Any]] = {"use_dora": True}
-
-    def __init__(
-        self,
-        rank: PositiveInt = 8,
-        alpha: PositiveInt = 16,
-        dropout: Fraction = 0.0,
-        targets: str | None = None,
-    ):
-        super().__init__(rank, alpha, dropout, targets)
 
     def check(self, name: str, layers: Named) -> None:
         """Raise RequestError for a fused attention."""
