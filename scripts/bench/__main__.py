@@ -2,8 +2,9 @@
 
     python scripts/bench NAME [--rounds 3] [--short] [--to docs/performance]
 
-NAME is a file of this folder. Writes NAME.json and NAME.png below --to, and prints the table of docs/performance.md. Run it on
-a quiet machine. --short does little work in one round, and ends with status 1 where less than half of a goal is reached.
+NAME is a file of this folder. Writes NAME.json and NAME.png below --to, and prints the table; scripts/performance_page.py
+puts those of docs/performance/ into docs/performance.md. Run it on a quiet machine. --short does little work in one round,
+and ends with status 1 where less than half of a goal is reached.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from contest import GROSS, run
+from contest import GROSS, run, table
 
 HERE = Path(__file__).parent
 NAMES = sorted(path.stem for path in HERE.glob("*.py") if path.stem not in ("__main__", "contest"))
@@ -30,7 +31,7 @@ def main() -> int:
         contest = importlib.import_module(asked.name).contest(Path(folder), short=asked.short)
         outcome = run(contest, 1 if asked.short else asked.rounds)
     outcome.write(asked.to / f"{asked.name}.json")
-    print(f"\n{outcome.contest.title}\n\n{outcome.table()}")
+    print(f"\n{outcome.contest.title}\n\n{table(outcome.told())}")
     missed = outcome.missed(GROSS if asked.short else 1.0)
     print(*(f"missed: {line}" for line in missed), sep="\n")
     return int(asked.short and bool(missed))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 LIBRARIES = ("torch", "lightning", "transformers", "peft", "open_clip_torch", "timm")
 # A short form takes few steps on a machine that does other things too: it tells what is broken, not what is slow.
@@ -46,10 +47,6 @@ class Outcome:
     contest: Contest
     rounds: Mapping[str, Sequence[Numbers]]
 
-    def median(self, way: str, name: str) -> float:
-        """Return the median over rounds of one of a way's numbers."""
-        return median(numbers[name] for numbers in self.rounds[way])
-
     def ratio(self, goal: Goal) -> float:
         """Return the median over rounds of how many times better `ours` was than `peer` in the same round."""
         pairs = zip(self.rounds[goal.ours], self.rounds[goal.peer], strict=True)
@@ -65,18 +62,7 @@ class Outcome:
             if ratio < share * goal.ratio
         ]
 
-    def table(self) -> str:
-        """Return the Markdown table of the medians, and a line for each goal."""
-        names = list(next(iter(self.rounds.values()))[0])
-        lines = [["", *names], ["---"] * (len(names) + 1)]
-        lines += [[way, *(f"{self.median(way, name):.4g}" for name in names)] for way in self.rounds]
-        goals = [
-            f"- {goal.ours} against {goal.peer}: **{self.ratio(goal):.2f}** (goal {goal.ratio:g})"
-            for goal in self.contest.goals
-        ]
-        return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", *goals])
-
-    def told(self) -> dict[str, object]:
+    def told(self) -> dict[str, Any]:
         """Return all that was measured, with the machine and the versions, as JSON has it."""
         return {
             "title": self.contest.title,
@@ -112,6 +98,16 @@ class Outcome:
         axes.set_title(self.contest.title)
         figure.savefig(file, dpi=100)
         pyplot.close(figure)
+
+
+def table(told: Mapping[str, Any]) -> str:
+    """Return the Markdown table of medians over rounds of what `Outcome.told` returned, and a line for each goal."""
+    rounds = told["rounds"]
+    names = list(next(iter(rounds.values()))[0])
+    lines = [["", *names], ["---"] * (len(names) + 1)]
+    lines += [[way, *(f"{median(one[name] for one in found):.4g}" for name in names)] for way, found in rounds.items()]
+    goals = [f"- {name}: **{told['ratios'][name]:.2f}** (goal {goal:g})" for name, goal in told["goals"].items()]
+    return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", *goals])
 
 
 def run(contest: Contest, rounds: int) -> Outcome:
