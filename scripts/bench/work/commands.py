@@ -1,0 +1,43 @@
+"""Command lines of contestants, each in a process of its own with the machine's cores to itself."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+
+def call(command: Sequence[str], folder: Path, log: Path, **environment: str) -> None:
+    """Run a command in `folder`; its output goes to `log`. Raises SystemExit where it fails."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as file:
+        done = subprocess.run(
+            [sys.executable, *command], cwd=folder, stdout=file, stderr=file, env=os.environ | environment
+        )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{log.read_text()[-3000:]}")
+
+
+def mmexp_train(folder: Path, *overrides: str) -> dict:
+    """Run `mmexp train` and return the run's record, with its metrics as `metrics`."""
+    call(["-m", "mmexp", "train", f"hydra.run.dir={folder}/run", *overrides], folder, folder.with_suffix(".log"))
+    record = json.loads((folder / "run" / "run.json").read_text())
+    metrics = folder / "run" / "metrics.json"
+    return {**record, "metrics": json.loads(metrics.read_text()) if metrics.exists() else {}}
+
+
+def open_clip_train(folder: Path, *arguments: str) -> str:
+    """Run open_clip's trainer on this machine's cores, and return what it logged."""
+    log = folder.with_suffix(".log")
+    always = ("--device", "cpu", "--logs", str(folder / "logs"), "--log-every-n-steps", "1", "--csv-separator", ",")
+    call(["-m", "open_clip_train.main", *always, *arguments], folder, log)
+    return log.read_text()
+
+
+def rates(log: str, warm_up: int = 3) -> float:
+    """Return the median samples a second that open_clip's trainer logged of single steps after the warm-up."""
+    found = [float(rate) for rate in re.findall(r"Batch \(t\): [\d.]+, ([\d.e+]+)/s,", log)]
+    return median(found[warm_up:])
