@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 def slow_when_fused(device: torch.device, dtype: torch.dtype) -> bool:
@@ -23,12 +23,45 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, bias: Ten
     scores.
     """
     seen = mask[:, None, None] if mask.dim() == 2 else mask[:, None]
-    if not slow_when_fused(query.device, query.dtype):
-        told = seen if bias is None else bias.to(query.dtype).masked_fill(~seen, float("-inf"))
-        return F.scaled_dot_product_attention(query, key, value, told)
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    scores = scores if bias is None else scores + bias.to(scores.dtype)
-    return scores.masked_fill(~seen, float("-inf")).softmax(-1).to(value.dtype) @ value
+    if bias is not None:
+        seen = bias.to(query.dtype).masked_fill(~seen, torch.finfo(query.dtype).min)
+    attend = plain_attention if slow_when_fused(query.device, query.dtype) else F.scaled_dot_product_attention
+    return attend(query, key, value, seen)
+
+
+def plain_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Do what `F.scaled_dot_product_attention` does, with its arguments, by two batched products.
+
+    Heads are laid out before keys are transposed, since batches of transposed keys would be copied element by element. A query
+    that may see no key sees all of them.
+    """
+    if enable_gqa:
+        key, value = (t.repeat_interleave(query.shape[-3] // t.shape[-3], -3) for t in (key, value))
+    if is_causal:
+        attn_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
+    heads, keys, values = (t.reshape(-1, *t.shape[-2:]) for t in (query, key, value))
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    told = heads.new_zeros(1) if attn_mask is None else _added(attn_mask, heads.dtype, query.shape[:-2])
+    scores = torch.baddbmm(told, heads, keys.transpose(1, 2), beta=int(attn_mask is not None), alpha=scale)
+    shares = F.dropout(scores.softmax(-1).to(values.dtype), dropout_p, training=dropout_p > 0)
+    return (shares @ values).view(*query.shape[:-1], value.shape[-1])
+
+
+def _added(mask: Tensor, dtype: torch.dtype, batch: torch.Size) -> Tensor:
+    """Return what a mask (..., N or 1, M) adds to the scores of `batch` heads laid in a row."""
+    if mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
+    mask = mask.to(dtype)
+    return mask if mask.ndim == 2 else mask.expand(*batch, *mask.shape[-2:]).flatten(0, -3)
 
 
 def places_of(mask: Tensor) -> Tensor:
@@ -55,15 +88,42 @@ def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
 
 @contextmanager
 def fast_attention(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Let the attention inside other libraries' models run as plain products where the fused one is slow."""
+    """Let the attention inside other libraries' models run as plain products where the fused one is slow.
+
+    They all call it by its name in torch, which therefore means another function meanwhile. Torch's own plain products
+    (`SDPBackend.MATH`) lay out what they multiply in a slow way.
+    """
     if not slow_when_fused(device, dtype):
         yield
         return
-    before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
-    # Despite its name it holds on the CPU too; without it the products are computed in fp32.
-    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+    before = F.scaled_dot_product_attention
+    F.scaled_dot_product_attention = plain_attention
     try:
-        with sdpa_kernel([SDPBackend.MATH]):
-            yield
+        yield
     finally:
-        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(before)
+        F.scaled_dot_product_attention = before
+
+
+class SelfAttention(nn.MultiheadAttention):
+    """Torch's own, computed row by row where its fused one is slow: it would lay out tokens before rows, and back."""
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> tuple[Tensor, Any]:
+        """Return what torch's forward returns, of `query (B, N, D)`."""
+        plain = not args and set(options) <= {"need_weights", "attn_mask"} and not options.get("need_weights", True)
+        if not (plain and query is key is value) or not slow_when_fused(query.device, query.dtype):
+            return super().forward(query, key, value, *args, **options)
+        heads = F.linear(query, self.in_proj_weight, self.in_proj_bias).unflatten(-1, (3, self.num_heads, -1))
+        mask = options.get("attn_mask")
+        if mask is not None and mask.ndim == 3:
+            mask = mask.unflatten(0, (-1, self.num_heads))
+        own, keys, values = heads.permute(2, 0, 3, 1, 4).unbind(0)
+        seen = plain_attention(own, keys, values, mask, self.dropout if self.training else 0.0)
+        # Not by calling the layer, as torch does not either: peft folds its update into the weight for the time being.
+        return F.linear(seen.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias), None
+
+
+def fasten(model: nn.Module) -> None:
+    """Have every self-attention of torch's in a model, rows first, be a `SelfAttention`; its weights keep their names."""
+    for part in model.modules():
+        if type(part) is nn.MultiheadAttention and part.batch_first and part._qkv_same_embed_dim:
+            part.__class__ = SelfAttention

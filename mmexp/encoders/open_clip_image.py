@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmexp.attention import fasten
 from mmexp.encoders import timm_features
 from mmexp.encoders.names import dense_convolutions
 from mmexp.encoders.open_clip_towers import tower
@@ -31,6 +32,7 @@ class OpenClipImage(PictureEncoder):
         self.pretrained = pretrained is not None or ":" in name
         self.kind = {"TimmModel": "timm", "ModifiedResNet": "resnet"}.get(type(visual).__name__, "vit")
         self.model = visual.trunk if self.kind == "timm" else visual
+        fasten(self.model)
         self.adapter_targets = self._targets()
         self.drop = self._patch_drop(name, patch_dropout)
         self.drops_patches = self.drop is not None

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmexp.attention import fast_attention, masked_mean
+from mmexp.attention import fast_attention, fasten, masked_mean
 from mmexp.encoders.open_clip_towers import tokenizer_of, tower
 from mmexp.encoders.tokens import word_edges, words_of
 from mmexp.encoders.unused import retire_unused
@@ -26,6 +26,7 @@ class OpenClipText(nn.Module):
     def __init__(self, name: str, pretrained: str | None = None):
         super().__init__()
         self.model = tower(name, pretrained, "text")
+        fasten(self.model)
         self.tokenizer = tokenizer_of(name)
         self.pretrained, self.cut = pretrained is not None or ":" in name, 0
         self.context: int = self.tokenizer.context_length
