@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from mmexp.objectives.heads import align, one_space, pair_weights
 from mmexp.objectives.similarity import row_mean, similarity
+from mmexp.objectives.tiles import tiled_info_nce
 from mmexp.types import Encoded, Fraction, ModelShape, NonNegativeFloat, PositiveFloat, PositiveInt, Terms, Views
 
 
@@ -69,6 +70,8 @@ class Contrastive(nn.Module):
     def forward(self, views: Views) -> Terms:
         """Return the loss over the pairs of modalities, and the temperature."""
         scale = self.log_scale.exp().clamp(max=self.max_scale)
-        of_pair = partial(info_nce, scale=scale, label_smoothing=self.label_smoothing)
-        loss = align(self, views, self.embed(views.encoded()), self.pairs, of_pair, shares=True)
+        whole, tiled = (
+            partial(loss, scale=scale, label_smoothing=self.label_smoothing) for loss in (info_nce, tiled_info_nce)
+        )
+        loss = align(self, views, self.embed(views.encoded()), self.pairs, whole, tiled, shares=True)
         return Terms({"contrastive": loss}, {"temperature": 1 / scale.detach()})

@@ -1,7 +1,9 @@
 """What the alignment objectives share: linear heads into one space, and the pairs of modalities that a loss runs over."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import combinations
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from mmexp.errors import RequestError, nearest
 from mmexp.objectives.presence import Presence, term
 from mmexp.objectives.shown import pairwise, shown
 from mmexp.objectives.similarity import unit
+from mmexp.objectives.tiles import LARGE, Right
 from mmexp.types import Encoded, Views
 
 PairWeights = dict[tuple[str, str], float]
@@ -66,6 +69,7 @@ def align(
     own: dict[str, Tensor],
     weights: PairWeights,
     loss: Callable[..., Tensor],
+    tiled: Callable[..., Tensor] | None = None,
     both_ways: bool = True,
     shares: bool = False,
 ) -> Tensor:
@@ -74,19 +78,37 @@ def align(
     Keys are the rows of all processes, positive where they show the query's concept: with `shares` by how far they do,
     else wherever they show anything of it. Each pair counts as the mean of its two directions; `both_ways` false spares
     the second one where the loss is the same from either side. Rows that lack one of a pair are neither queries nor keys of it.
+    Where there are many similarities, `tiled(queries, keys, right=Right)` says the same as `loss` without all of them at once; if
+    both directions have the same similarities it is asked once, with `both_ways=True`.
     """
     content = {name: shown(views.batch, name) for name in own}
     every = {name: views.gather(vectors) for name, vectors in own.items()}
     presence = Presence(views, views.encoded())
+    # Read off the rows there are, so that all processes do the same.
+    large = tiled is not None and all(len(own[name]) * len(every[name]) >= LARGE for name in own)
+    told = (
+        {name: {n: views.gather(part[n]) for n in ("concept", "share")} for name, part in content.items()}
+        if large
+        else {}
+    )
 
-    def one_way(a: str, b: str) -> Tensor:
-        rows, positive = presence.both(a, b), pairwise(views, content[a], content[b])
-        positive = (positive if shares else positive > 0)[rows.own][:, rows.every]
-        return term(
-            objective, views, rows, lambda: loss(own[a][rows.own], every[b][rows.every], positive=positive), every[b]
-        )
+    def one_way(a: str, b: str, **asked: bool) -> Tensor:
+        rows = presence.both(a, b)
+        if large:
+            queries, keys = (
+                {n: t[chosen] for n, t in part.items()}
+                for part, chosen in ((content[a], rows.own), (told[b], rows.every))
+            )
+            right = Right(queries, keys, wholly=not shares)
+            found = partial(cast(Any, tiled), right=right, **asked)
+        else:
+            positive = pairwise(views, content[a], content[b])
+            found = partial(loss, positive=(positive if shares else positive > 0)[rows.own][:, rows.every])
+        return term(objective, views, rows, lambda: found(own[a][rows.own], every[b][rows.every]), every[b])
 
     def of_pair(a: str, b: str) -> Tensor:
+        if both_ways and large and every[a] is own[a]:
+            return one_way(a, b, both_ways=True)
         return (one_way(a, b) + one_way(b, a)) / 2 if both_ways else one_way(a, b)
 
     return over_pairs(weights, own, of_pair)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from mmexp.objectives.heads import align, one_space, pair_weights
 from mmexp.objectives.similarity import similarity
+from mmexp.objectives.tiles import tiled_sigmoid_loss
 from mmexp.types import Encoded, ModelShape, NonNegativeFloat, PositiveFloat, PositiveInt, Terms, Views
 
 
@@ -53,6 +54,7 @@ class SigLip(nn.Module):
     def forward(self, views: Views) -> Terms:
         """Return the loss over the pairs of modalities, and what temperature and bias have become."""
         scale = self.log_scale.exp()
-        loss = partial(sigmoid_loss, scale=scale, bias=self.bias)
-        losses = {"siglip": align(self, views, self.embed(views.encoded()), self.pairs, loss, both_ways=False)}
+        whole, tiled = (partial(loss, scale=scale, bias=self.bias) for loss in (sigmoid_loss, tiled_sigmoid_loss))
+        own = self.embed(views.encoded())
+        losses = {"siglip": align(self, views, own, self.pairs, whole, tiled, both_ways=False)}
         return Terms(losses, {"siglip_temperature": 1 / scale.detach(), "siglip_bias": self.bias.detach()})
