@@ -1,5 +1,7 @@
 """One run, from a checked configuration to a finished run directory."""
 
+# ruff: noqa: E402 - what Lightning imports is settled before it is imported.
+
 import sys
 import time
 import traceback
@@ -8,10 +10,16 @@ from functools import partial
 from math import ceil
 from typing import Any, cast
 
-import lightning as L
 import torch
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
+
+from mmexp.lean import load
+
+# Lightning imports it whole, and it what it has metrics for: two seconds.
+load("torchmetrics", without=("torchvision", "transformers", "scipy", "matplotlib"))
+
+import lightning as L
 
 from mmexp import build
 from mmexp.data.loaders import evaluation_loader, train_loader

@@ -8,7 +8,18 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "mmexp"
 LEAVES = ("caching", "encoders", "fusion", "objectives", "balance", "adapters", "continual", "data", "augmentations")
-SHARED = ("graph", "types", "errors", "attention", "positions", "transformer_block", "curriculum", "draws", "spacing")
+SHARED = (
+    "graph",
+    "lean",
+    "types",
+    "errors",
+    "attention",
+    "positions",
+    "transformer_block",
+    "curriculum",
+    "draws",
+    "spacing",
+)
 # What each room may import of the package; a file at the top is a room of its own.
 MAY = {
     "errors": set(),
@@ -17,6 +28,7 @@ MAY = {
     "positions": {"errors"},
     "transformer_block": {"attention", "positions"},
     "curriculum": set(),
+    "lean": set(),
     "types": {"errors", "curriculum"},
     "draws": set(),
     "spacing": set(),

@@ -78,9 +78,9 @@ def emoji(
     concepts have, and `targets` say how sure each is (see `emoji_tags`). Of `train`, `labels_per_class` rows of each class
     keep their label. Raises RequestError for a locale or style that is not there.
     """
-    concepts = pq.read_table(ASSETS / "concepts.parquet").to_pylist()
-    texts = {text["hexcode"]: text for text in pq.read_table(_text_file(locale)).to_pylist()}
-    pictures = [p for p in pq.read_table(ASSETS / "pictures.parquet").to_pylist() if p["hexcode"] in texts]
+    concepts = pq.ParquetFile(ASSETS / "concepts.parquet").read().to_pylist()
+    texts = {text["hexcode"]: text for text in pq.ParquetFile(_text_file(locale)).read().to_pylist()}
+    pictures = [p for p in pq.ParquetFile(ASSETS / "pictures.parquet").read().to_pylist() if p["hexcode"] in texts]
     chosen = _chosen(styles, list(dict.fromkeys(p["style"] for p in pictures)))
     parts = {
         split: [p for p in pictures if p["split"] == split and p["style"] in chosen]

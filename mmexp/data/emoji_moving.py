@@ -38,7 +38,7 @@ def emoji_moving(
     RequestError for a locale or style that is not there.
     """
     source, file = emoji(locale, styles, label), ASSETS / "clips.parquet"
-    clips = {row["hexcode"]: row["webp"] for row in pq.read_table(file).to_pylist()}
+    clips = {row["hexcode"]: row["webp"] for row in pq.ParquetFile(file).read().to_pylist()}
     splits: dict[str, Any] = {}
     for name, samples in source.splits.items():
         assert isinstance(samples, EmojiSamples)

@@ -50,7 +50,7 @@ def emoji_spoken(
     Raises RequestError for a locale or style that is not there.
     """
     source, file = emoji(locale, styles, label), ASSETS / "speech.parquet"
-    speech = {(row["hexcode"], row["voice"]): row["ogg"] for row in pq.read_table(file).to_pylist()}
+    speech = {(row["hexcode"], row["voice"]): row["ogg"] for row in pq.ParquetFile(file).read().to_pylist()}
     voices = [voice for voice in dict.fromkeys(voice for _, voice in speech) if voice != HELD_OUT]
     splits: dict[str, Any] = {}
     for name, samples in source.splits.items():

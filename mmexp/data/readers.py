@@ -140,7 +140,7 @@ def _parquet(file: Path) -> Table:
     import pyarrow.parquet as pq
 
     try:
-        whole = pq.read_table(file, memory_map=True)
+        whole = pq.ParquetFile(file, memory_map=True).read()
     except pa.ArrowException as error:
         raise RequestError(f"'{file}' cannot be read as Parquet: {str(error).splitlines()[0]}") from error
     return _of_arrow(str(file), whole, file.parent, _digest(file))

@@ -14,6 +14,7 @@ from mmexp.encoders.names import in_one_line, nearest_of_many
 from mmexp.encoders.packages import SCHEME, load_in_order, located
 from mmexp.encoders.picture_encoder import PictureEncoder
 from mmexp.errors import RequestError
+from mmexp.lean import load
 from mmexp.types import Fraction, PositiveInt
 
 
@@ -41,6 +42,7 @@ class TimmImage(PictureEncoder):
         patch_dropout: Fraction = 0.0,
         settings: dict[str, Any] | None = None,
     ):
+        load("timm", without=("wandb",))
         arguments = {**(options or {}), **_convolutional_stem(stem)}
         model = create(name, image_size, pretrained, weights, arguments, settings or {})
         if positions:
