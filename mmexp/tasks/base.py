@@ -112,7 +112,11 @@ class Task(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one step; every `log_every_steps` steps its numbers are logged."""
         # Dropout as a function of the step, so that a resumed run draws as one that was not interrupted.
-        torch.manual_seed(crc32(f"{self.seed} {self.global_step} {self.global_rank}".encode()))
+        # Not torch.manual_seed: for devices that are not there it notes at each call where it came from.
+        number = crc32(f"{self.seed} {self.global_step} {self.global_rank}".encode())
+        torch.default_generator.manual_seed(number)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(number)
         self.seen = self.views(batch, self.global_step, self.pace.share(self.global_step))
         losses, numbers = self.terms(self.seen)
         self.balanced = BalancedStep(self.balance, losses)
@@ -162,17 +166,20 @@ class Task(L.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Shorten the gradients of all weights, as one vector, to `gradient_clip_val`; their length is noted before.
+        """Shorten the gradients of all weights, as one vector, to `gradient_clip_val`; their length before is noted with the log.
 
         Gradients that fp16 has multiplied, and that a fused optimizer will divide again, are clipped as they are.
         """
+        noted = (self.global_step + 1) % self.log_every_steps == 0
+        if not (gradient_clip_val or noted):
+            return
         divides = getattr(optimizer, "_step_supports_amp_scaling", False)
         scale = self._loss_scale() if divides else 1.0
         trained = [p for group in optimizer.param_groups for p in group["params"]]
         norm = get_total_norm([p.grad for p in trained if p.grad is not None])
         if gradient_clip_val:
             clip_grads_with_norm_(trained, gradient_clip_val * scale, norm)
-        if (self.global_step + 1) % self.log_every_steps == 0:
+        if noted:
             # Not through `note`: in fp16 a step whose gradients overflow is left out, and training goes on.
             self.noted["train/gradient_norm"] = norm / scale
 

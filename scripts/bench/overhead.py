@@ -1,0 +1,60 @@
+"""What a step costs beside the work itself: `mmexp train` against a hand-written loop on the same model, rows and optimizer.
+
+Three sizes of step, about 3, 20 and 100 ms; see work/hand_loop.py for the loop.
+"""
+
+import json
+import subprocess
+import sys
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+from contest import Contest, Goal, Numbers
+from work.commands import mmexp_train
+
+HAND = Path(__file__).parent / "work" / "hand_loop.py"
+SAME = (
+    *("encoder=student", "fusion=none", "objective=contrastive", "augmentation=none", "evaluate=false"),
+    *("optimizer.clip_norm=null", "checkpoint.validate_every_epochs=1000"),
+)
+TINY = (
+    "encoder.image.image_size=16",
+    "encoder.image.stem=[]",
+    "encoder.image.options.depth=1",
+    "encoder.text.depth=1",
+    "encoder.text.dim=48",
+    "encoder.image.options.embed_dim=48",
+)
+SIZES = {
+    "3 ms": (600, 1 / 1.3, ("data.batch_size=4", *TINY)),
+    "20 ms": (200, 1 / 1.08, ("data.batch_size=8",)),
+    "100 ms": (60, 1 / 1.03, ("data.batch_size=192",)),
+}
+
+
+def contest(folder: Path, short: bool) -> Contest:
+    """Return both ways at each size; the short form has the second alone."""
+    numbers, ways, goals = count(), {}, []
+    for size, (steps, goal, overrides) in SIZES.items():
+        if short and size != "20 ms":
+            continue
+        steps = 30 if short else steps
+        hand, ours = f"by hand, {size}", f"mmexp, {size}"
+        ways[hand] = partial(by_hand, folder, steps, [*SAME, *overrides])
+        ways[ours] = partial(by_mmexp, folder, numbers, steps, [*SAME, *overrides])
+        goals.append(Goal(ours, hand, goal))
+    return Contest("A step of training and what is around it", "ms", ways, goals, less_is_better=True)
+
+
+def by_hand(folder: Path, steps: int, overrides: list[str]) -> Numbers:
+    """Return the milliseconds of a step of the hand-written loop."""
+    command = [sys.executable, str(HAND), str(steps), *overrides, f"budget.steps={steps + 3}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def by_mmexp(folder: Path, numbers: count, steps: int, overrides: list[str]) -> Numbers:
+    """Return the milliseconds of a step of `mmexp train`, its logging and checkpoints on."""
+    run = mmexp_train(folder / f"overhead-{next(numbers)}", *overrides, f"budget.steps={steps + 3}")
+    return {"ms": 1000 * run["samples_seen"] / run["steps"] / run["samples_per_second"]}
