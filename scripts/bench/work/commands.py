@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
+from statistics import harmonic_mean
 
 
 def call(command: Sequence[str], folder: Path, log: Path, **environment: str) -> None:
@@ -38,6 +38,6 @@ def open_clip_train(folder: Path, *arguments: str) -> str:
 
 
 def rates(log: str, warm_up: int = 3) -> float:
-    """Return the median samples a second that open_clip's trainer logged of single steps after the warm-up."""
+    """Return the samples a second that open_clip's trainer logged, over all steps after the warm-up."""
     found = [float(rate) for rate in re.findall(r"Batch \(t\): [\d.]+, ([\d.e+]+)/s,", log)]
-    return median(found[warm_up:])
+    return harmonic_mean(found[warm_up:])
