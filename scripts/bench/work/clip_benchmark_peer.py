@@ -1,6 +1,6 @@
 """clip-benchmark's retrieval on a table `filepath,title`, with an open_clip model.
 
-    python clip_benchmark_peer.py MODEL TABLE fp32|bf16
+python clip_benchmark_peer.py MODEL TABLE fp32|bf16
 """
 
 import csv

@@ -21,9 +21,14 @@ def call(command: Sequence[str], folder: Path, log: Path, **environment: str) ->
         raise SystemExit(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{log.read_text()[-3000:]}")
 
 
+def mmexp(folder: Path, *words: str) -> None:
+    """Run a command of `mmexp` in a folder."""
+    call(["-m", "mmexp", *words], folder, folder.with_suffix(".log"))
+
+
 def mmexp_train(folder: Path, *overrides: str) -> dict:
     """Run `mmexp train` and return the run's record, with its metrics as `metrics`."""
-    call(["-m", "mmexp", "train", f"hydra.run.dir={folder}/run", *overrides], folder, folder.with_suffix(".log"))
+    mmexp(folder, "train", f"hydra.run.dir={folder}/run", *overrides)
     record = json.loads((folder / "run" / "run.json").read_text())
     metrics = folder / "run" / "metrics.json"
     return {**record, "metrics": json.loads(metrics.read_text()) if metrics.exists() else {}}
