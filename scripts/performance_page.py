@@ -31,8 +31,7 @@ def page(text: str, folder: Path) -> str:
     """Return the page with the tables as they were last measured."""
 
     def measured(place: re.Match[str]) -> str:
-        told = json.loads((folder / f"{place[2]}.json").read_text())
-        return f"{place[1]}{block(place[2], told)}{place[3]}"
+        return f"{place[1]}{block(place[2], json.loads((folder / f'{place[2]}.json').read_text()))}{place[3]}"
 
     return PLACE.sub(measured, text)
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -42,15 +43,30 @@ def train_loader(
 ) -> DataLoader[Batch]:
     """Return batches of `loading.batch_size` rows, shuffled by `seed`, None by that of the variation.
 
-    Raises RequestError where there are fewer rows than that.
+    Raises RequestError where there are fewer rows than that, and where rows without texts are to have like lengths.
     """
     if len(samples) < loading.batch_size:
         raise RequestError(
             f"data.batch_size={loading.batch_size} is more than the {len(samples)} rows of the train split. "
             f"Set data.batch_size={len(samples)} or less."
         )
-    order = TrainOrder(len(samples), loading.batch_size, variation.seed if seed is None else seed)
+    seed = variation.seed if seed is None else seed
+    lengths = _lengths(samples, encoders) if loading.by_length else None
+    order = TrainOrder(len(samples), loading.batch_size, seed, lengths=lengths)
     return _loader(PreparedSamples(samples, encoders, loading, variation, teachers, strong), order, loading)
+
+
+def _lengths(samples: Samples, encoders: Encoders) -> np.ndarray:
+    """Return how many letters each row's texts have (rows,). Raises RequestError where there are no texts."""
+    names = [name for name, encoder in encoders.items() if encoder.modality == "text"]
+    if not names:
+        raise RequestError("data.by_length: no encoder reads texts. Set data.by_length=false.")
+    present = getattr(samples, "present", None) or {}
+
+    def letters(row: int, name: str) -> int:
+        return len(str(samples.read(row, name))) if name not in present or present[name][row] else 0
+
+    return np.array([sum(letters(row, name) for name in names) for row in range(len(samples))])
 
 
 def sequence_loader(samples: PreparedSamples, order: SequenceOrder, loading: Loading) -> DataLoader[Batch]:

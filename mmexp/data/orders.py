@@ -10,6 +10,8 @@ from mmexp.types import AS_IT_IS, Place
 
 # What a draw is for: the order of a pass, which rows are kept, which of them are read again.
 _PASS, _MEMORY, _AGAIN = range(3)
+# Batches that share out their rows by length: enough to spare nearly all padding, few enough that batches stay random.
+_AMONG = 50
 
 
 def _process() -> tuple[int, int]:
@@ -21,11 +23,13 @@ class TrainOrder:
     every batch.
 
     To a trainer all of the run is one epoch: the steps that it counts are then those of the run, and one that is resumed
-    begins at `start`, in the middle of an epoch or not.
+    begins at `start`, in the middle of an epoch or not. By `lengths (rows,)` a batch has rows of like length.
     """
 
-    def __init__(self, rows: int, batch_size: int, seed: int, steps: int | None = None):
-        self.rows, self.batch_size, self.seed = rows, batch_size, seed
+    def __init__(
+        self, rows: int, batch_size: int, seed: int, steps: int | None = None, lengths: np.ndarray | None = None
+    ):
+        self.rows, self.batch_size, self.seed, self.lengths = rows, batch_size, seed, lengths
         self.steps_per_epoch = rows // batch_size
         self.steps, self.start = steps or self.steps_per_epoch, 0
 
@@ -40,9 +44,18 @@ class TrainOrder:
             yield [(int(row), epoch) for row in rows[rank::world]]
 
     def _epoch(self, epoch: int) -> Iterator[tuple[np.ndarray, int]]:
-        order = np.random.default_rng((self.seed, epoch)).permutation(self.rows)
-        for start in range(0, self.steps_per_epoch * self.batch_size, self.batch_size):
-            yield order[start : start + self.batch_size], epoch
+        rng = np.random.default_rng((self.seed, epoch))
+        order = rng.permutation(self.rows)[: self.steps_per_epoch * self.batch_size]
+        batches = order.reshape(-1, self.batch_size)
+        yield from ((batch, epoch) for batch in (batches if self.lengths is None else self._alike(order, rng)))
+
+    def _alike(self, order: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return batches (steps, batch_size), each of neighbours in length among the rows of `_AMONG` batches of the order."""
+        assert self.lengths is not None
+        span = _AMONG * self.batch_size
+        parts = [order[start : start + span] for start in range(0, len(order), span)]
+        sorted_parts = [part[np.argsort(self.lengths[part], kind="stable")] for part in parts]
+        return rng.permutation(np.concatenate(sorted_parts).reshape(-1, self.batch_size))
 
 
 class SequenceOrder:

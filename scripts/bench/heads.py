@@ -1,4 +1,4 @@
-"""Eight heads on frozen towers, five epochs each, as a sweep: sharing what is kept, from an empty cache, or computing it each time.
+"""Eight heads on frozen towers, five epochs each, in a sweep: sharing what is kept, from an empty cache, or computing it anew.
 
 The towers are the bundled base's; heads are `concat` and `product` in two widths, with and without `contrastive`. All of a sweep
 counts: libraries, filling the cache, building, training, evaluation, reports.

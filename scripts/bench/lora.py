@@ -1,6 +1,7 @@
 """LoRA on all layers of a small BERT (12 layers of width 256) that classifies texts: `mmexp train` against HF's Trainer and peft.
 
-Batches of 32 texts of up to 64 tokens. Steps of the warm-up do not count; waiting for data does.
+Batches of 32 texts of up to 64 tokens, ours of like length (`data.by_length`). Steps of the warm-up do not count; waiting for
+data does.
 """
 
 import json
@@ -44,7 +45,12 @@ def overrides(model: Path, table: Path) -> list[str]:
         *("encoder/text=huggingface", f"encoder.text.name={model}", "~encoder.image", "adapter=lora", "task=finetune"),
         *("fusion=none", "objective=classify", "objective.classify.source=text", "augmentation=none", "evaluate=false"),
         *("data=table", f"data.train={table}", "data.columns.image=null", "data.columns.text=text"),
-        *("data.columns.label=label", "data.batch_size=32", "checkpoint.validate_every_epochs=1000"),
+        *(
+            "data.columns.label=label",
+            "data.batch_size=32",
+            "data.by_length=true",
+            "checkpoint.validate_every_epochs=1000",
+        ),
     ]
 
 

@@ -1,6 +1,7 @@
 """The order of rows, as a trainer goes through it."""
 
 import lightning as L
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -57,3 +58,31 @@ def test_an_order_begins_anywhere_with_what_would_have_come_there():
         order.start = start
         assert list(order) == whole[start:]
         assert len(order) == 11
+
+
+def test_batches_of_like_length_are_of_random_rows():
+    lengths = np.random.default_rng(0).integers(1, 60, 4000)
+    order = TrainOrder(4000, 16, seed=0, lengths=lengths)
+    batches = [[row for row, _ in batch] for batch in order]
+    assert sorted(row for batch in batches for row in batch) == list(range(4000))
+
+    def padded(batches) -> float:
+        return sum(lengths[batch].max() * len(batch) for batch in batches) / lengths.sum()
+
+    plain = [[row for row, _ in batch] for batch in TrainOrder(4000, 16, seed=0)]
+    assert padded(batches) < 1.05 < 1.5 < padded(plain)
+    # Neither short ones first, nor the same rows together in the next epoch.
+    means = [lengths[batch].mean() for batch in batches]
+    assert abs(np.corrcoef(means, range(len(means)))[0, 1]) < 0.3
+    second = TrainOrder(4000, 16, seed=0, steps=500, lengths=lengths)
+    second.start = 250
+    together = {frozenset(batch) for batch in batches} & {frozenset(row for row, _ in batch) for batch in second}
+    assert not together
+
+
+def test_an_order_by_length_begins_anywhere_too():
+    lengths = np.arange(ROWS) % 5
+    whole = list(TrainOrder(ROWS, BATCH, seed=0, steps=11, lengths=lengths))
+    order = TrainOrder(ROWS, BATCH, seed=0, steps=11, lengths=lengths)
+    order.start = 6
+    assert list(order) == whole[6:]
