@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
+from statistics import harmonic_mean
 
 
 def call(command: Sequence[str], folder: Path, log: Path, **environment: str) -> None:
@@ -21,9 +21,14 @@ def call(command: Sequence[str], folder: Path, log: Path, **environment: str) ->
         raise SystemExit(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{log.read_text()[-3000:]}")
 
 
+def mmexp(folder: Path, *words: str) -> None:
+    """Run a command of `mmexp` in a folder."""
+    call(["-m", "mmexp", *words], folder, folder.with_suffix(".log"))
+
+
 def mmexp_train(folder: Path, *overrides: str) -> dict:
     """Run `mmexp train` and return the run's record, with its metrics as `metrics`."""
-    call(["-m", "mmexp", "train", f"hydra.run.dir={folder}/run", *overrides], folder, folder.with_suffix(".log"))
+    mmexp(folder, "train", f"hydra.run.dir={folder}/run", *overrides)
     record = json.loads((folder / "run" / "run.json").read_text())
     metrics = folder / "run" / "metrics.json"
     return {**record, "metrics": json.loads(metrics.read_text()) if metrics.exists() else {}}
@@ -38,6 +43,6 @@ def open_clip_train(folder: Path, *arguments: str) -> str:
 
 
 def rates(log: str, warm_up: int = 3) -> float:
-    """Return the median samples a second that open_clip's trainer logged of single steps after the warm-up."""
+    """Return the samples a second that open_clip's trainer logged, over all steps after the warm-up."""
     found = [float(rate) for rate in re.findall(r"Batch \(t\): [\d.]+, ([\d.e+]+)/s,", log)]
-    return median(found[warm_up:])
+    return harmonic_mean(found[warm_up:])
