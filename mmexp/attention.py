@@ -108,18 +108,28 @@ class SelfAttention(nn.MultiheadAttention):
     """Torch's own, computed row by row where its fused one is slow: it would lay out tokens before rows, and back."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> tuple[Tensor, Any]:
-        """Return what torch's forward returns, of `query (B, N, D)`."""
+        """Return what torch's forward returns, of `query (B, N, D)` and `key`, `value (B, M, D)` that are the same."""
         plain = not args and set(options) <= {"need_weights", "attn_mask"} and not options.get("need_weights", True)
-        if not (plain and query is key is value) or not slow_when_fused(query.device, query.dtype):
+        if not (plain and key is value) or not slow_when_fused(query.device, query.dtype):
             return super().forward(query, key, value, *args, **options)
-        heads = F.linear(query, self.in_proj_weight, self.in_proj_bias).unflatten(-1, (3, self.num_heads, -1))
         mask = options.get("attn_mask")
         if mask is not None and mask.ndim == 3:
             mask = mask.unflatten(0, (-1, self.num_heads))
-        own, keys, values = heads.permute(2, 0, 3, 1, 4).unbind(0)
-        seen = plain_attention(own, keys, values, mask, self.dropout if self.training else 0.0)
+        queries, keys, values = self._heads(query, key)
+        seen = plain_attention(queries, keys, values, mask, self.dropout if self.training else 0.0)
         # Not by calling the layer, as torch does not either: peft folds its update into the weight for the time being.
         return F.linear(seen.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias), None
+
+    def _heads(self, query: Tensor, key: Tensor) -> list[Tensor]:
+        """Return queries (B, H, N, d), keys and values (B, H, M, d)."""
+        weight, bias, own = self.in_proj_weight, self.in_proj_bias, self.embed_dim
+        if query is key:
+            parts = [F.linear(query, weight, bias)]
+        else:
+            cut = [None, None] if bias is None else [bias[:own], bias[own:]]
+            parts = [F.linear(query, weight[:own], cut[0]), F.linear(key, weight[own:], cut[1])]
+        split = [part.unflatten(-1, (-1, self.num_heads, own // self.num_heads)) for part in parts]
+        return [heads for part in split for heads in part.permute(2, 0, 3, 1, 4).unbind(0)]
 
 
 def fasten(model: nn.Module) -> None:

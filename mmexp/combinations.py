@@ -52,6 +52,17 @@ def check_combination(config: Mapping[str, Any], nodes: Mapping[str, Node]) -> N
     _check_teacher(config, nodes["task"], needs)
     _check_adapters(config, nodes)
     _check_sequence(config, nodes)
+    _check_cost(config)
+
+
+def _check_cost(config: Mapping[str, Any]) -> None:
+    """Refuse to count every step as the first one where steps come to cost more."""
+    image = config["encoder"].get("image")
+    if config["budget"].get("flops") and isinstance(image, Mapping) and isinstance(image.get("patch_dropout"), Mapping):
+        raise RequestError(
+            "budget.flops counts each step as the first, and encoder.image.patch_dropout changes what steps cost. "
+            "Set budget.steps or budget.seconds."
+        )
 
 
 def _check_teacher(config: Mapping[str, Any], task: Node, needs: Mapping[str, set[str]]) -> None:

@@ -27,6 +27,7 @@ from mmexp.data.orders import TrainOrder
 from mmexp.data.supervision import supervision_of
 from mmexp.errors import RequestError
 from mmexp.facts import facts, measured, opening
+from mmexp.needs import looked_at
 from mmexp.request import Experiment, Request
 from mmexp.resuming import resumed, steps_before
 from mmexp.runs.record import RunRecord, write_metrics
@@ -100,6 +101,8 @@ def prepare(request: Request) -> Experiment:
     assembled = build.assemble(config, list(source.modalities), supervision, taught)
     assembled.model.rows_at_once = hardware.micro_batch_size
     encoders: Any = assembled.model.encoders
+    for encoder in encoders.values():
+        encoder.gives_tokens = looked_at(config)[0]
     teachers: Any = frozen.model.encoders if frozen else None
     teacher = frozen or build.own_teacher(config, assembled)
     reading = loading.of(source.splits["train"])

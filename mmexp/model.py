@@ -91,6 +91,12 @@ class Model(nn.Module):
         aligned = self.alignment[modality](encoded)
         return aligned if encoded.present is None else _emptied(aligned, encoded.present)
 
+    def reach(self, progress: float) -> None:
+        """Have encoders that change in the course of a run be as they are at `progress`, the share (0 to 1) that is done."""
+        for encoder in self.encoders.values():
+            if hasattr(encoder, "reach"):
+                encoder.reach(progress)
+
     def encode_one(self, modality: str, prepared: Prepared, keep: Tensor | None = None) -> Encoded:
         """Encode one modality's prepared input, or only the tokens `keep (B, K)` of it."""
         encoder = self.encoders[modality]

@@ -192,7 +192,8 @@ class Encoder(Protocol):
         """Encode a prepared batch.
 
         An encoder whose `sees_parts` is true also has `encode_visible(prepared, keep (B, K))`, which encodes those tokens alone.
-        One that leaves some out in training says so by `drops_patches`.
+        One that leaves some out in training says so by `drops_patches`. Where `gives_tokens` is set to false, nobody looks at
+        tokens, and they need not be computed. One that changes in the course of a run has `reach(progress)`.
         """
         ...
 

@@ -92,6 +92,7 @@ def config(**changes):
         "fusion": {"_target_": "mmexp.fusion.concat.ConcatFusion", "dim": 8},
         "objective": {"matching": {"_target_": "mmexp.objectives.matching.Matching", "weight": 1.0}},
         "task": {"_target_": "mmexp.tasks.pretrain.Pretrain"},
+        "budget": {"_target_": "mmexp.training.budget.Budget", "steps": 1},
     }
     return whole | changes
 
@@ -103,6 +104,12 @@ OBJECTIVES = {
     "classify": {"_target_": "mmexp.objectives.classify.Classify", "weight": 1.0, "source": "fused"},
 }
 NO_FUSION = {"_target_": "mmexp.fusion.none.NoFusion"}
+FLOPS = {"_target_": "mmexp.training.budget.Budget", "flops": 1e12}
+DROPPING = {
+    "_target_": "mmexp.encoders.timm_image.TimmImage",
+    "name": "vit_tiny_patch16_224",
+    "patch_dropout": {"from": 0.5, "to": 0.0, "end": 0.9, "shape": "step"},
+}
 SELF_DISTILL = {"_target_": "mmexp.tasks.self_distill.SelfDistill"}
 
 
@@ -136,6 +143,7 @@ SELF_DISTILL = {"_target_": "mmexp.tasks.self_distill.SelfDistill"}
         ({"task": {"_target_": "mmexp.tasks.distill.DistillTask"}}, "task=distill needs a teacher"),
         ({"task": SELF_DISTILL}, "task=self_distill: no objective learns from the teacher"),
         ({"task": SELF_DISTILL, "teacher": "some/run"}, "task=self_distill is its own teacher"),
+        ({"budget": FLOPS, "encoder": {"image": DROPPING}}, "budget.flops counts each step as the first"),
     ],
 )
 def test_wrong_requests_are_answered_in_one_line(changes, message):

@@ -48,6 +48,11 @@ class FrameEncoder(nn.Module):
         self.pretrained = bool(getattr(image, "pretrained", False)) and not mixes
         self.adapter_targets = rf"image\.({image.adapter_targets})|blocks\.\d+\.(qkv|proj|fc1|fc2)"
 
+    def reach(self, progress: float) -> None:
+        """Have the picture encoder be as it is at `progress` of the run."""
+        if hasattr(self.image, "reach"):
+            self.image.reach(progress)
+
     def prepare(self, values: Sequence[Any]) -> Prepared:
         """Return `frames (B, T, 3, S, S)` uint8 and `mask (B, T)` of clips: pictures, or uint8 (T, H, W, 3)."""
         clips = [[clip[place] for place in middles(len(clip), self.frames)] for clip in values]

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from mmexp.attention import fasten
+from mmexp.curriculum import Curriculum
 from mmexp.encoders import timm_features
 from mmexp.encoders.names import dense_convolutions
+from mmexp.encoders.open_clip_blocks import can_spare, pooled_alone
 from mmexp.encoders.open_clip_towers import tower
 from mmexp.encoders.picture_encoder import PictureEncoder
 from mmexp.errors import RequestError
@@ -19,11 +21,12 @@ class OpenClipImage(PictureEncoder):
     """The tower of `name`, without its final projection where it is a transformer or a timm model.
 
     `pretrained` is a local file or one of open_clip's tags, which is downloaded; None leaves the weights random.
-    `patch_dropout` is the share of patches left out in training, whatever the model's own configuration says.
+    `patch_dropout` is the share of patches left out in training, which may change in the course of a run, whatever the
+    model's own configuration says.
     Raises RequestError for unknown names, tags and files, and for a tower that cannot leave patches out.
     """
 
-    def __init__(self, name: str, pretrained: str | None = None, patch_dropout: Fraction = 0.0):
+    def __init__(self, name: str, pretrained: str | None = None, patch_dropout: Curriculum[Fraction] = 0.0):
         visual = tower(name, pretrained, "visual")
         settings = getattr(visual, "preprocess_cfg", None) or _default_settings()
         size = visual.image_size[0] if isinstance(visual.image_size, tuple | list) else visual.image_size
@@ -34,8 +37,7 @@ class OpenClipImage(PictureEncoder):
         self.model = visual.trunk if self.kind == "timm" else visual
         fasten(self.model)
         self.adapter_targets = self._targets()
-        self.drop = self._patch_drop(name, patch_dropout)
-        self.drops_patches = self.drop is not None
+        self.drop, self.patch_dropout = self._patch_drop(name, patch_dropout), patch_dropout
         own = {"vit": getattr(visual, "attn_pool", None) is None, "timm": timm_features.is_plain_vit(self.model)}
         self.sees_parts = own.get(self.kind, False)
         self.own_head = self.kind == "timm" and self._head_fits()
@@ -51,7 +53,7 @@ class OpenClipImage(PictureEncoder):
         # The fused attention is wrapped as a whole: adapters on its inner layer alone would never be called.
         return r"model\.transformer\.resblocks\.\d+\.(attn|mlp\.c_fc|mlp\.c_proj)"
 
-    def _patch_drop(self, name: str, rate: float) -> nn.Module | None:
+    def _patch_drop(self, name: str, rate: Curriculum[float]) -> nn.Module | None:
         """Take the dropout of patches out of the model: what encodes visible patches drops none."""
         if self.kind == "timm":
             return timm_features.take_patch_drop(self.model, rate)
@@ -59,6 +61,14 @@ class OpenClipImage(PictureEncoder):
             raise RequestError(f"patch_dropout: '{name}' is a ResNet, which cannot leave patches out. Set it to 0.")
         self.model.patch_dropout = nn.Identity()
         return timm_features.patch_dropout(rate, prefix=1) if rate else None
+
+    def _transformed(self, embedded: Tensor) -> Tensor:
+        """Return what the transformer makes of the tokens (B, 1 + N, D), or (B, 1, D) of the class token alone."""
+        transformer = self.model.transformer
+        alone = not self.gives_tokens and self.model.attn_pool is None and self.model.pool_type == "tok"
+        if not (alone and can_spare(transformer)):
+            return transformer(embedded)
+        return pooled_alone(transformer, embedded, torch.zeros(len(embedded), dtype=torch.long, device=embedded.device))
 
     @torch.no_grad()
     def _head_fits(self) -> bool:
@@ -87,7 +97,7 @@ class OpenClipImage(PictureEncoder):
                 embedded = timm_features.pick(embedded, keep, prefix=1)
             elif self.drop is not None:
                 embedded, _ = self.drop(embedded)
-            pooled, tokens = self.model._pool(self.model.transformer(embedded))
+            pooled, tokens = self.model._pool(self._transformed(embedded))
             return tokens, pooled if pooled.ndim == 2 else tokens.mean(1)
         if self.kind == "timm":
             if keep is None and self.drop is None:

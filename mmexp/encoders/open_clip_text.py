@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmexp.attention import fast_attention, fasten, masked_mean
+from mmexp.encoders.open_clip_blocks import can_spare, pooled_alone
 from mmexp.encoders.open_clip_towers import tokenizer_of, tower
 from mmexp.encoders.tokens import word_edges, words_of
 from mmexp.encoders.unused import retire_unused
@@ -22,6 +23,7 @@ class OpenClipText(nn.Module):
     """
 
     modality = "text"
+    gives_tokens = True
 
     def __init__(self, name: str, pretrained: str | None = None):
         super().__init__()
@@ -83,7 +85,7 @@ class OpenClipText(nn.Module):
         ids, mask = prepared["ids"], prepared["mask"]
         with fast_attention(ids.device, next(self.parameters()).dtype):
             tokens, pooled = self._foreign(ids, mask) if self.foreign else self._own(ids, mask, prepared.get("added"))
-        return Encoded(tokens, pooled, mask)
+        return Encoded(tokens, pooled, mask[:, : tokens.shape[1]])
 
     @property
     def projects(self) -> bool:
@@ -106,16 +108,19 @@ class OpenClipText(nn.Module):
         tokens, seen = self.model._embeds(ids)
         tokens = tokens if added is None else tokens + added.to(tokens.dtype)
         seen = seen if seen is None else seen[..., : tokens.shape[1], : tokens.shape[1]]
+        # The end mark is the last real token; looking for its id would go wrong where ids were hidden or changed.
+        kind, ends = self.model.pool_type, mask.sum(1) - 1
+        if not self.gives_tokens and self.word_dim and kind in ("argmax", "eos") and can_spare(self.model.transformer):
+            end = self.model.ln_final(pooled_alone(self.model.transformer, tokens, ends, seen))
+            return end[:, 1:], end[:, 0]
         tokens = self.model.ln_final(self.model.transformer(tokens, attn_mask=seen))
         if self.model.cls_emb is not None:
             return tokens[:, :-1], tokens[:, -1]
-        kind = self.model.pool_type
         if kind in ("first", "last"):
             return tokens, tokens[:, 0 if kind == "first" else -1]
         if kind == "none":
             return tokens, masked_mean(tokens, mask)
-        # The end mark is the last real token; looking for its id would go wrong where ids were hidden or changed.
-        return tokens, tokens[torch.arange(len(ids), device=ids.device), mask.sum(1) - 1]
+        return tokens, tokens[torch.arange(len(ids), device=ids.device), ends]
 
 
 def _mask_id(tokenizer: Any, inner: Any) -> int:

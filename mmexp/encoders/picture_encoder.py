@@ -1,6 +1,6 @@
 """What all image encoders share: preparing pictures, normalising them on the device, the form of the output."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isqrt
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmexp.attention import fast_attention
+from mmexp.curriculum import Curriculum, current
 from mmexp.encoders.pictures import fit, stack
 from mmexp.encoders.unused import retire_unused
 from mmexp.types import Encoded, Prepared
@@ -21,17 +22,21 @@ class PictureEncoder(nn.Module):
 
     `image_size` is the side S in pixels, `mean` and `std` are those of pixels from 0 to 1, `grid` says how many rows and
     columns of tokens there are, in row-major order. One that can leave tokens out sets `sees_parts`, and its `features` takes
-    `keep (B, K)`, the places of those that stay; one that leaves some out in training sets `drops_patches`.
+    `keep (B, K)`, the places of those that stay; one that leaves some out in training sets `drop`, at the rate `patch_dropout`.
+    Where `gives_tokens` is false, nobody looks at tokens, and it may leave them out of its encoding.
     """
 
     modality = "image"
-    sees_parts = drops_patches = False
+    sees_parts, gives_tokens = False, True
+    patch_dropout: Curriculum[float] = 0.0
+    drop: Any
     scale: Tensor
     shift: Tensor
 
     def __init__(self, image_size: int, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
         self.image_size, self.shorter, self.squash = image_size, image_size, False
+        self.drop = None
         self.mean, self.std = tuple(mean), tuple(std)
         # Not part of the weights: they come from the configuration.
         deviation = torch.tensor(self.std).view(3, 1, 1)
@@ -41,6 +46,16 @@ class PictureEncoder(nn.Module):
     def features(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return tokens (B, N, D) without class tokens, and pooled (B, D), of normalised pixels (B, 3, S, S)."""
         raise NotImplementedError
+
+    @property
+    def drops_patches(self) -> bool:
+        """Whether some patches are left out in training."""
+        return self.drop is not None
+
+    def reach(self, progress: float) -> None:
+        """Leave out as many patches as are due at `progress`, the share (0 to 1) of the run that is done."""
+        if isinstance(self.patch_dropout, Mapping):
+            self.drop.prob = current(self.patch_dropout, progress)
 
     def settle(self) -> None:
         """Read `dim` and `grid` off one blank picture; weights that did not take part are trained no more."""

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmexp.curriculum import Curriculum, current
 from mmexp.encoders.names import dense_convolutions
 from mmexp.errors import RequestError
 
@@ -70,7 +71,7 @@ def _told(model: Any, tokens: Tensor, own: Tensor | None, keep: Tensor | None) -
     return None, kept.transpose(0, 1) if model.rope_mixed else kept.unsqueeze(1)
 
 
-def take_patch_drop(model: Any, rate: float) -> nn.Module | None:
+def take_patch_drop(model: Any, rate: Curriculum[float]) -> nn.Module | None:
     """Return the dropout of patches at that rate, or at the model's own where it is 0; the model then drops none itself.
 
     Raises RequestError where there are no patches to leave out, and where none would stay.
@@ -90,13 +91,16 @@ def take_patch_drop(model: Any, rate: float) -> nn.Module | None:
     return patch_dropout(rate, model.num_prefix_tokens)
 
 
-def patch_dropout(rate: float, prefix: int) -> nn.Module:
-    """Return timm's dropout of patches (FLIP, arXiv:2212.00794) behind `prefix` class tokens; it returns their places too."""
-    if rate >= 1:
+def patch_dropout(rate: Curriculum[float], prefix: int) -> nn.Module:
+    """Return timm's dropout of patches (FLIP, arXiv:2212.00794) behind `prefix` class tokens; it returns their places too.
+
+    A rate that changes is that of the beginning.
+    """
+    if max(current(rate, 0.0), current(rate, 1.0)) >= 1:
         raise RequestError(f"patch_dropout={rate} leaves no patch. Set it below 1.")
     from timm.layers import PatchDropoutWithIndices
 
-    return PatchDropoutWithIndices(rate, prefix)
+    return PatchDropoutWithIndices(current(rate, 0.0), prefix)
 
 
 def pick(tokens: Tensor, keep: Tensor, prefix: int) -> Tensor:

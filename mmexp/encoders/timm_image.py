@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from mmexp.curriculum import Curriculum
 from mmexp.encoders import timm_features
 from mmexp.encoders.hub import from_hub
 from mmexp.encoders.names import in_one_line, nearest_of_many
@@ -27,7 +28,8 @@ class TimmImage(PictureEncoder):
     `stem` are the channels of 3x3 convolutions that stand for the patch projection of a vision transformer
     (arXiv:2106.14881): where they grow, the stride is 2. `positions` are added to its patches (`learned`, `sine`, `sincos2d`)
     or told to its attention, of rows and columns (`relative`, `rotary`); None are the model's own. `patch_dropout` is the
-    share of patches left out in training. Raises RequestError for unknown names, options and files.
+    share of patches left out in training, which may change in the course of a run. Raises RequestError for unknown names,
+    options and files.
     """
 
     def __init__(
@@ -39,7 +41,7 @@ class TimmImage(PictureEncoder):
         stem: Sequence[PositiveInt] = (),
         options: dict[str, Any] | None = None,
         positions: Literal["learned", "sine", "sincos2d", "relative", "rotary"] | None = None,
-        patch_dropout: Fraction = 0.0,
+        patch_dropout: Curriculum[Fraction] = 0.0,
         settings: dict[str, Any] | None = None,
     ):
         load("timm", without=("wandb",))
@@ -67,8 +69,7 @@ class TimmImage(PictureEncoder):
             if self.pretrained or "crop_mode" in (settings or {}):
                 self.squash = data["crop_mode"] == "squash"
         self.model = model
-        self.drop = timm_features.take_patch_drop(model, patch_dropout)
-        self.drops_patches = self.drop is not None
+        self.drop, self.patch_dropout = timm_features.take_patch_drop(model, patch_dropout), patch_dropout
         self.adapter_targets = timm_features.adapter_targets(model)
         self.sees_parts = timm_features.is_plain_vit(model)
         with in_one_line(f"'{name}' with {options or {}} cannot encode a picture of {size} pixels"):

@@ -117,7 +117,9 @@ class Task(L.LightningModule):
         torch.default_generator.manual_seed(number)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(number)
-        self.seen = self.views(batch, self.global_step, self.pace.share(self.global_step))
+        progress = self.pace.share(self.global_step)
+        self.model.reach(progress)
+        self.seen = self.views(batch, self.global_step, progress)
         losses, numbers = self.terms(self.seen)
         self.balanced = BalancedStep(self.balance, losses)
         if (self.global_step + 1) % self.log_every_steps == 0:

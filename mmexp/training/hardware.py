@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 
 from mmexp.errors import RequestError
+from mmexp.training.memory import keep_freed_memory
 from mmexp.types import PositiveInt
 
 
@@ -33,6 +34,7 @@ class Hardware:
         if self.precision == "16-mixed" and (self.accelerator == "cpu" or not torch.cuda.is_available()):
             raise RequestError("hardware.precision=16-mixed: fp16 is for GPUs. Choose bf16-mixed or 32-true.")
         torch.set_num_threads(self.threads or self._share())
+        keep_freed_memory()
         return {
             "accelerator": self.accelerator,
             "devices": self.devices,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from contest import Contest, Goal, Numbers
 from work.commands import mmexp_train, open_clip_train, rates
-from work.reference import write_model, write_table
+from work.reference import MODEL, write_model, write_table
 
 OURS, PEER, PEER_BF16 = "mmexp", "open_clip_train, fp32", "open_clip_train, bf16"
 
@@ -55,6 +55,7 @@ def our_overrides(model: Path, table: Path, batch: int) -> list[str]:
         *towers,
         "fusion=none",
         "objective=contrastive",
+        f"objective.contrastive.embed_dim={MODEL['embed_dim']}",
         "data=table",
         *data,
         f"data.batch_size={batch}",

@@ -42,6 +42,17 @@ def open_clip_train(folder: Path, *arguments: str) -> str:
     return log.read_text()
 
 
+def seconds(log: str) -> float:
+    """Return the seconds of all training steps that open_clip's trainer logged, waiting for data included."""
+    return sum(float(found) for found in re.findall(r"Batch \(t\): ([\d.]+),", log))
+
+
+def recall(log: str) -> float:
+    """Return the mean over both directions of the last recall at 1 that open_clip's trainer logged."""
+    ways = ("image_to_text", "text_to_image")
+    return sum(float(re.findall(rf"{way}_R@1: ([\d.]+)", log)[-1]) for way in ways) / len(ways)
+
+
 def rates(log: str, warm_up: int = 3) -> float:
     """Return the samples a second that open_clip's trainer logged, over all steps after the warm-up."""
     found = [float(rate) for rate in re.findall(r"Batch \(t\): [\d.]+, ([\d.e+]+)/s,", log)]

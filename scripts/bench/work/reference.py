@@ -63,6 +63,15 @@ def write_table(folder: Path, rows: int, seed: int = 0) -> Path:
     return folder / "rows.csv"
 
 
+def hold_out(table: Path, rows: int) -> tuple[Path, Path]:
+    """Cut a table in two, and return what is left of it and the table of its last `rows` rows."""
+    head, *lines = table.read_text().splitlines()
+    parts = table.with_name("train.csv"), table.with_name("held_out.csv")
+    for part, kept in zip(parts, (lines[:-rows], lines[-rows:]), strict=True):
+        part.write_text("\n".join([head, *kept]) + "\n")
+    return parts
+
+
 def _things() -> list[tuple[str, str, str]]:
     return [(size, colour, shape) for size in SIZES for colour in COLOURS for shape in SHAPES]
 
