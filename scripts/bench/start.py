@@ -1,4 +1,4 @@
-"""How long it takes until something happens: help, the whole configuration, the first step of a run, each a process of its own.
+"""How long it takes until something happens: help, the whole configuration, the first step of a run, each in its own process.
 
 Beside them what they are built on, alone: argparse, a Hydra application, and a Lightning script with a small network.
 """
@@ -8,6 +8,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from contest import Contest, Goal, Numbers
 
@@ -37,7 +38,13 @@ def contest(folder: Path, short: bool) -> Contest:
 
 
 def seconds(folder: Path, command: list[str]) -> Numbers:
-    """Return how long a command takes from begin to end."""
+    """Return how long it takes until a command tells of its first step, or until it ends."""
     began = time.perf_counter()
-    subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, check=True)
+    told: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, *command], cwd=folder, **told) as process:
+        for line in process.stderr or ():
+            if line.startswith("step 1"):
+                return {"seconds": time.perf_counter() - began}
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} failed")
     return {"seconds": time.perf_counter() - began}

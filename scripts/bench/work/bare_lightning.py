@@ -1,4 +1,6 @@
-"""A Lightning script that takes one step of a small network, with nothing else switched on."""
+"""A Lightning script that takes one step of a small network, and tells of it, with nothing else switched on."""
+
+import sys
 
 import lightning as L
 import torch
@@ -16,6 +18,10 @@ class Network(L.LightningModule):
     def training_step(self, batch: Tensor, _: int) -> Tensor:
         """Return some loss."""
         return self.layers(batch).square().mean()
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """Tell."""
+        print("step 1", file=sys.stderr, flush=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return AdamW."""
