@@ -56,6 +56,7 @@ def our_overrides(model: Path, table: Path, batch: int) -> list[str]:
         "fusion=none",
         "objective=contrastive",
         f"objective.contrastive.embed_dim={MODEL['embed_dim']}",
+        "objective.contrastive.temperature=0.07",
         "data=table",
         *data,
         f"data.batch_size={batch}",
