@@ -80,7 +80,7 @@ def test_every_part_says_what_it_is(part):
 def test_all_data_but_tasks_in_sequence_have_the_keys_that_are_shared(file):
     shared = {field.name for field in fields(Loading)}
     lacks = shared - set(OmegaConf.load(file))
-    assert lacks == ({"without", "shots", "fraction"} if file.stem.endswith("_sequence") else set())
+    assert lacks == ({"without", "shots", "fraction", "by_length"} if file.stem.endswith("_sequence") else set())
 
 
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))

@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-ROWS = re.findall(r"^\| `(\w+)` \|.*\| ([\d,]+) \|$", (ROOT / "docs" / "fusions.md").read_text(), re.MULTILINE)
+# The table of what was measured is another.
+TOLD = (ROOT / "docs" / "fusions.md").read_text().partition("## On a task that takes both")[0]
+ROWS = re.findall(r"^\| `(\w+)` \|.*\| ([\d,]+) \|$", TOLD, re.MULTILINE)
 
 
 def test_every_fusion_is_told_of():
