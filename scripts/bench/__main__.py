@@ -4,7 +4,7 @@
 
 NAME is a file of this folder. Writes NAME.json and NAME.png below --to, and prints the table; scripts/performance_page.py
 puts those of docs/performance/ into docs/performance.md. Run it on a quiet machine. --short does little work in one round,
-and ends with status 1 where less than half of a goal is reached.
+and ends with status 1 where less than a third of a goal is reached.
 """
 
 import argparse
