@@ -28,6 +28,7 @@ from mmexp.data.supervision import supervision_of
 from mmexp.errors import RequestError
 from mmexp.facts import facts, measured, opening
 from mmexp.needs import looked_at
+from mmexp.pictures_kept import keep_pictures
 from mmexp.request import Experiment, Request
 from mmexp.resuming import resumed, steps_before
 from mmexp.runs.record import RunRecord, write_metrics
@@ -56,7 +57,7 @@ def run(request: Request) -> int:
     try:
         if first:
             announce(loggers, record.facts)
-        record.facts |= keep(experiment)
+        record.facts |= keep(experiment, request.config)
         with interruptible():
             metrics = train_and_evaluate(experiment, request)
         if first:
@@ -116,6 +117,10 @@ def prepare(request: Request) -> Experiment:
     # What tasks in sequence freeze, and free again, is their own.
     trains = config["train"] and not config.get("continual")
     resting = build.rest_unreached(task, cast(Any, train.dataset)) if trains else []
+    if trains:
+        task.model.prefixes = build.prefixes(config, task.model, cast(Any, train.dataset))
+        if teacher and not frozen:  # the run's own, which hears the same batches
+            teacher.model.prefixes = task.model.prefixes
     task.samples = source.splits
     task.class_texts = build.class_texts(config, assembled, supervision)
     evaluations = {
@@ -168,13 +173,20 @@ def _read(config: Mapping[str, Any], sets: dict[str, Any]) -> dict[str, Any]:
     return {name: one for name, one in sets.items() if config["train" if name in ("train", "val") else "evaluate"]}
 
 
-def keep(experiment: Experiment) -> dict[str, Any]:
-    """Compute what frozen parts say of samples that come back, where it is not there yet; return the facts of `run.json`."""
+def keep(experiment: Experiment, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Let pictures be decoded once, and compute what frozen parts say of samples that come back, where it is not there yet.
+
+    Returns the facts of `run.json`.
+    """
+    settings = build.make(config["cache"])
+    if settings.enabled:
+        sets = {name: loader.dataset for name, loader in {"train": experiment.train, **experiment.evaluations}.items()}
+        keep_pictures(settings, _read(config, cast(Any, sets)), experiment.source)
     if not experiment.keeping:
         return {}
     began, missing = time.perf_counter(), experiment.keeping.missing()
     if missing and experiment.trainer.is_global_zero:
-        parts = dict.fromkeys(part.name for part, *_ in missing)
+        parts = dict.fromkeys(str(part) for part, *_ in missing)
         print(f"frozen: {', '.join(parts)}, asked once and kept in {experiment.keeping.settings.directory}")
     entries = experiment.keeping.keep()
     facts = {"entries": [entry.key for entry in entries], "bytes": sum(entry.size for entry in entries)}

@@ -1,4 +1,4 @@
-"""Nothing frozen is computed twice: which parts of a run are frozen, and what they say of its samples, kept on disk."""
+"""Nothing frozen is computed twice: what the frozen parts of a run say of its samples, kept on disk."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -14,56 +14,11 @@ from mmexp.caching.entry import Entry
 from mmexp.caching.settings import CacheSettings
 from mmexp.data.loading import PreparedSamples
 from mmexp.errors import RequestError
-from mmexp.model import Model, encode_present
-from mmexp.teacher import Teacher
+from mmexp.frozen_parts import TEACHER, FrozenPart
 from mmexp.types import AS_IT_IS, Batch, DataSource, Place
 
-TEACHER = "teacher"
 # Rows by which a part's inputs are told from others: enough to see another size, crop or tokenizer.
 PROBED = 32
-
-
-@dataclass
-class FrozenPart:
-    """A frozen encoder, by the name of its modality, or the teacher."""
-
-    name: str
-    module: nn.Module
-    tokens: bool = True
-
-    def inputs(self, samples: PreparedSamples, places: Sequence[Place]) -> Batch:
-        """Return the batch of `places` as this part reads it."""
-        if self.name == TEACHER:
-            return samples.teacher_inputs(places)
-        return samples.inputs(places, [self.name])
-
-    def __call__(self, batch: Batch) -> dict[str, Tensor]:
-        """Return what is kept of a batch: named tensors (B, ...)."""
-        if self.name == TEACHER:
-            return self.module(batch)
-        encoded = encode_present(self.module, batch[self.name], batch.get("present", {}).get(self.name))
-        whole = {"tokens": encoded.tokens, "mask": encoded.mask} if self.tokens else {}
-        return {"pooled": encoded.pooled, **whole}
-
-    def about(self) -> dict[str, Any]:
-        """Return what its outputs depend on, the samples left out."""
-        return {
-            "part": self.name,
-            "kind": type(self.module).__name__,
-            "weights": fingerprint.of_module(self.module),
-            "source": fingerprint.of_source(self.module),
-            "says": self.tokens if self.name != TEACHER else list(getattr(self.module, "says", ())),
-        }
-
-
-def frozen_parts(model: Model, teacher: Teacher | None, tokens: bool) -> list[FrozenPart]:
-    """Return the encoders without a trained weight, and the teacher; of encoders `tokens` says whether these are looked at."""
-    found = [
-        FrozenPart(name, encoder, tokens)
-        for name, encoder in model.encoders.items()
-        if not any(parameter.requires_grad for parameter in encoder.parameters())
-    ]
-    return [*found, FrozenPart(TEACHER, teacher)] if teacher else found
 
 
 class KeptOutputs:
@@ -175,6 +130,7 @@ class Keeping:
     def keep(self) -> list[Entry]:
         """Compute what is not there yet, and let the samples read it from there. Raises RequestError where it cannot be."""
         found: dict[tuple[str, str], dict[int, Entry]] = {}
+        self._leave_what_does_not_fit()
         wanted = [(*one, *self.key(*one)) for one in self.wanted()]
         self._refuse_mixing(wanted)
         store, keys = self.settings.store, [key for *_, key, _ in wanted]
@@ -188,9 +144,16 @@ class Keeping:
             )
         for (name, split), entries in found.items():
             self.sets[split].kept[name] = KeptOutputs(entries)
-            if name != TEACHER and not self.inputs:
+            if not self.inputs and next(part for part in self.parts if part.name == name).spares_input:
                 self.sets[split].spared |= {name}
         return [entry for entries in found.values() for entry in entries.values()]
+
+    def _leave_what_does_not_fit(self) -> None:
+        """Leave the parts of encoders to each step where there is no room for all: a run was not promised that they are kept."""
+        most, parts = self.settings.max_bytes, [part for part in self.parts if part.prefix]
+        if parts and sum(self.bytes(part, split) for part, split, _ in self.wanted()) > most:
+            print(f"frozen: {', '.join(map(str, parts))}: not kept, for it takes more than cache.max_bytes={most:.3g}")
+            self.parts = [part for part in self.parts if not part.prefix]
 
     @torch.no_grad()
     def served(self, batch: Batch) -> Batch:

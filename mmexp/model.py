@@ -1,13 +1,15 @@
 """The model: encoders, what an adapter has stand behind them, and their fusion. Heads belong to objectives."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmexp.micro_batches import encode_by_rows, fuse_by_rows
+from mmexp.prefix import Prefix
 from mmexp.types import Batch, Encoded, ModelShape, Prepared, Supervision, TeacherShape
 
 
@@ -30,23 +32,29 @@ def _emptied(encoded: Encoded, present: Tensor) -> Encoded:
 
 
 def encode_present(
-    encoder: nn.Module, prepared: Prepared, present: Tensor | None, rows_at_once: int | None = None
+    encoder: nn.Module,
+    prepared: Prepared,
+    present: Tensor | None,
+    rows_at_once: int | None = None,
+    encode: Callable[..., Encoded] | None = None,
 ) -> Encoded:
     """Return the `Encoded` of all rows, of which those `present (B,)` alone are encoded; None: every row is.
 
-    So running statistics learn nothing of blanks. Where no row is present, each has a token that is not real.
+    So running statistics learn nothing of blanks. Where no row is present, each has a token that is not real. `encode` stands
+    for the encoder's own call.
     """
+    encode = encode or encoder
     if present is None:
-        return encode_by_rows(encoder, encoder, rows_at_once, prepared)
+        return encode_by_rows(encoder, encode, rows_at_once, prepared)
     rows = present.nonzero().squeeze(1)
     if len(rows) == len(present):
-        return replace(encode_by_rows(encoder, encoder, rows_at_once, prepared), present=present)
+        return replace(encode_by_rows(encoder, encode, rows_at_once, prepared), present=present)
     if not len(rows):
         dim: Any = encoder.dim
         pooled = torch.zeros(len(present), dim, device=present.device)
         return Encoded(pooled[:, None], pooled, present[:, None], present=present)
     there = {name: tensor[rows] for name, tensor in prepared.items()}
-    found = encode_by_rows(encoder, encoder, rows_at_once, there)
+    found = encode_by_rows(encoder, encode, rows_at_once, there)
     tokens, pooled, mask = (_spread(part, rows, len(present)) for part in (found.tokens, found.pooled, found.mask))
     return Encoded(tokens, pooled, mask, found.parts, present)
 
@@ -69,21 +77,24 @@ class Model(nn.Module):
         self.fusion: Any = fusion
         # What an adapter has stand behind a frozen encoder, whose own outputs may be kept.
         self.alignment: Any = nn.ModuleDict()
+        # Of partly frozen encoders what lies below the lowest trained block, and may be kept.
+        self.prefixes: Mapping[str, Prefix] = {}
 
     def encode(self, batch: Batch) -> dict[str, Encoded]:
         """Return the `Encoded` of every modality that the batch holds, as kept from before or computed now.
 
         By `batch["present"]` rows that lack one are left out of its encoding.
         """
-        kept, present = batch.get("encoded", {}), batch.get("present", {})
-        there = [name for name in self.encoders if name in kept or name in batch]
-        said = {
-            name: _kept(kept[name], present.get(name))
-            if name in kept
-            else encode_present(self.encoders[name], batch[name], present.get(name), self.rows_at_once)
-            for name in there
-        }
-        return {name: self._aligned(name, encoded) for name, encoded in said.items()}
+        there = [name for name in self.encoders if name in batch.get("encoded", {}) or name in batch]
+        return {name: self._aligned(name, self._said(name, batch)) for name in there}
+
+    def _said(self, name: str, batch: Batch) -> Encoded:
+        kept, present = batch.get("encoded", {}).get(name, {}), batch.get("present", {}).get(name)
+        if "pooled" in kept:
+            return _kept(kept, present)
+        above = partial(self.prefixes[name].above, self.encoders[name]) if kept else None
+        prepared = {**batch.get(name, {}), **kept}
+        return encode_present(self.encoders[name], prepared, present, self.rows_at_once, above)
 
     def _aligned(self, modality: str, encoded: Encoded) -> Encoded:
         if modality not in self.alignment:
@@ -107,6 +118,7 @@ class Model(nn.Module):
         """Return a model of these modalities alone, that shares all with this one."""
         model = Model({name: encoder for name, encoder in self.encoders.items() if name in modalities}, self.fusion)
         model.alignment = nn.ModuleDict({n: layer for n, layer in self.alignment.items() if n in modalities})
+        model.prefixes = self.prefixes
         return model
 
     def fuse(self, encoded: dict[str, Encoded]) -> Encoded:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmexp.cli import main as _main
-from mmexp.frozen import FrozenPart
+from mmexp.frozen_parts import FrozenPart
 
 TINY = [
     *("data.batch_size=256", "budget.epochs=3", "log_every_steps=1", "checkpoint.validate_every_epochs=3"),
@@ -66,6 +66,55 @@ def test_losses_are_those_of_computing_it_each_time(monkeypatch, start, tmp_path
     assert told["cache"]["bytes"] > 0
     assert kept == pytest.approx(live, rel=1e-4)
     assert len(kept) >= 9
+
+
+LAST = ("encoder.image.options.depth=2", "encoder.text.depth=2")
+
+
+@pytest.fixture(scope="module")
+def deep(home) -> str:
+    """As `start`, with a block more, so that one is below the last."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        train(patch, "deep", *LAST, "budget.epochs=1", "fusion=none", "objective=contrastive")
+    return "init_from=deep"
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ("adapter=last_k", "fusion=none", "objective=contrastive"),
+        ("adapter=lora", "adapter.last=1", "fusion=concat", "augmentation=[geometry]"),
+        ("adapter=last_k", "fusion=none", "objective=[contrastive,masked]", "data.num_workers=1"),
+        ("adapter=last_k", "fusion=xattn", "hardware.micro_batch_size=100"),
+    ],
+    ids=" ".join,
+)
+def test_what_lies_below_the_last_blocks_is_computed_once(monkeypatch, deep, tmp_path, choices):
+    common = (deep, *LAST, *FROZEN[1:], *choices)
+    live, told = train(monkeypatch, str(tmp_path / "live"), *common, "cache.enabled=false")
+    assert "cache" not in told
+    kept, told = train(monkeypatch, str(tmp_path / "kept"), *common)
+    assert len(told["cache"]["entries"]) == 6, "two views of train and val, of each tower"
+    assert kept == pytest.approx(live, rel=1e-4)
+
+
+def test_runs_of_other_ranks_share_what_lies_below_and_what_does_not_fit_is_left(monkeypatch, deep, capsys):
+    common = (
+        deep,
+        *LAST,
+        *FROZEN[1:],
+        "variation.seed=6",
+        "fusion=none",
+        "objective=contrastive",
+        "adapter=lora",
+        "adapter.last=1",
+    )
+    first = train(monkeypatch, "rank4", *common)[1]["cache"]["entries"]
+    assert "frozen: image up to model.blocks.0, text up to blocks.0" in capsys.readouterr().out
+    assert train(monkeypatch, "rank2", *common, "adapter.rank=2")[1]["cache"]["entries"] == first
+    assert train(monkeypatch, "little", *common, "cache.max_bytes=1e4")[1]["cache"]["entries"] == []
+    assert "it takes more than cache.max_bytes=1e+04" in capsys.readouterr().out
 
 
 def test_a_second_run_of_another_seed_finds_it_all(monkeypatch, start, capsys):

@@ -2,8 +2,7 @@
 
 from torch import nn
 
-from mmexp.adapters.layers import behind_blocks, key_of, need_blocks
-from mmexp.errors import RequestError
+from mmexp.adapters.layers import behind_blocks, last_blocks
 from mmexp.types import PositiveInt
 
 
@@ -21,14 +20,9 @@ class LastK:
 
     def apply(self, name: str, part: nn.Module) -> None:
         """Open the last blocks. Raises RequestError where there are none, or not so many."""
-        blocks = list(need_blocks(name, part).values())
-        if self.k > len(blocks):
-            raise RequestError(
-                f"{key_of(name)}: k={self.k}, and {name} has {len(blocks)} blocks. "
-                f"Set {key_of(name).replace('/', '.')}.k (with {key_of(name)}=last_k), or choose {key_of(name)}=full."
-            )
+        blocks = last_blocks(name, part, self.k, "k").values()
         part.requires_grad_(False)
-        for opened in [*blocks[-self.k :], *behind_blocks(part).values()]:
+        for opened in [*blocks, *behind_blocks(part).values()]:
             opened.requires_grad_(True)
 
     def merge(self, part: nn.Module) -> None:

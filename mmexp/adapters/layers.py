@@ -122,11 +122,24 @@ def keys_and_values(module: nn.Module) -> Named:
     }
 
 
-def targets_of(part: str, module: nn.Module, pattern: str | None) -> Named:
+def last_blocks(part: str, module: nn.Module, k: int, key: str) -> Named:
+    """Return the last `k` blocks, as `adapter.<key>` asks. Raises RequestError where there are none, or not so many."""
+    blocks = need_blocks(part, module)
+    if k > len(blocks):
+        raise RequestError(
+            f"{key_of(part)}: {key}={k}, and {part} has {len(blocks)} blocks. Set {key_of(part).replace('/', '.')}.{key} "
+            f"with the adapter chosen for this tower ({key_of(part)}=...), or choose {key_of(part)}=full."
+        )
+    return dict(list(blocks.items())[-k:])
+
+
+def targets_of(part: str, module: nn.Module, pattern: str | None, last: int | None = None) -> Named:
     """Return the layers that `pattern` names (a regular expression), without one those that the part names itself.
 
-    Of a part that names none, all Linear layers. Raises RequestError where nothing matches.
+    Of a part that names none, all Linear layers; with `last` those in the last so many blocks. Raises RequestError where
+    nothing matches.
     """
+    within = tuple(f"{block}." for block in last_blocks(part, module, last, "last")) if last else ("",)
     pattern = pattern or getattr(module, "adapter_targets", None)
     known: Named = {
         name: layer
@@ -136,6 +149,7 @@ def targets_of(part: str, module: nn.Module, pattern: str | None) -> Named:
     found = {
         name: layer
         for name, layer in known.items()
+        if name.startswith(within)
         if (re.fullmatch(pattern, name) if pattern else isinstance(layer, nn.Linear))
     }
     if not found:

@@ -14,6 +14,7 @@ class Lora:
     """Wrap the layers that a part names as its `adapter_targets`, or those matching `targets` (a regular expression).
 
     A starts Gaussian and B zero, so the adapted model starts as the one it was made from. The update is scaled by alpha / rank.
+    With `last` only layers of the last so many blocks are wrapped: what lies below them is frozen as it was.
     """
 
     needs_weights = True
@@ -26,14 +27,15 @@ class Lora:
         alpha: PositiveInt = 16,
         dropout: Fraction = 0.0,
         targets: str | None = None,
+        last: PositiveInt | None = None,
     ):
-        self.rank, self.alpha, self.dropout, self.targets = rank, alpha, dropout, targets
+        self.rank, self.alpha, self.dropout, self.targets, self.last = rank, alpha, dropout, targets, last
 
     def apply(self, name: str, part: nn.Module) -> None:
         """Inject the low-rank layers and freeze the rest. Raises RequestError where nothing matches, or peft cannot."""
         from peft import LoraConfig
 
-        layers = targets_of(name, part, self.targets)
+        layers = targets_of(name, part, self.targets, self.last)
         self.check(name, layers)
         config = LoraConfig(
             r=self.rank,

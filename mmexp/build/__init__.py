@@ -7,7 +7,7 @@ from mmexp.build.making import ASSETS, Config, factory, make
 from mmexp.build.parts import data_source, further, loading, model, objectives, stepping, strong, variation
 from mmexp.build.resting import rest_unreached
 from mmexp.build.restoring import best_checkpoint, config_beside, restore, run_config, weights_of
-from mmexp.build.running import balance, class_texts, keeping, own_teacher, task
+from mmexp.build.running import balance, class_texts, keeping, own_teacher, prefixes, task
 from mmexp.build.teaching import (
     check_teacher,
     says,
@@ -40,6 +40,7 @@ __all__ = [
     "monitored_by",
     "objectives",
     "own_teacher",
+    "prefixes",
     "rest_unreached",
     "restore",
     "run_config",

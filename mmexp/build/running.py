@@ -6,8 +6,10 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
+from mmexp.adapters.blank import KINDS
 from mmexp.build.assembling import Assembled
 from mmexp.build.making import Config, factory, make
 from mmexp.build.parts import stepping
@@ -15,8 +17,11 @@ from mmexp.build.teaching import says, teaches_itself
 from mmexp.caching.settings import CacheSettings
 from mmexp.data.loading import PreparedSamples
 from mmexp.errors import RequestError
-from mmexp.frozen import Keeping, frozen_parts
+from mmexp.frozen import Keeping
+from mmexp.frozen_parts import frozen_parts
+from mmexp.model import Model
 from mmexp.needs import kinds_asked, looked_at
+from mmexp.prefix import Prefix, prefix_of
 from mmexp.signatures import signature
 from mmexp.tasks.balancing import count_losses
 from mmexp.tasks.base import Task
@@ -25,10 +30,24 @@ from mmexp.tasks.views import StepViews
 from mmexp.teacher import Teacher
 from mmexp.training.cost import in_precision
 from mmexp.training.groups import Stepping
-from mmexp.types import Batch, DataSource, Said, Supervision
+from mmexp.types import AS_IT_IS, Batch, DataSource, Said, Supervision
 
 SHARED_BY_OPTIMIZERS = tuple(f.name for f in fields(Stepping))
 Samplings = Mapping[str, PreparedSamples]
+# Rows on which it is tried that an encoder can be gone on from.
+TRIED = 4
+
+
+def prefixes(config: Config, model: Model, samples: PreparedSamples) -> dict[str, Prefix]:
+    """Return, by modality, what of partly frozen encoders lies below their lowest trained block, tried on some of `samples`."""
+    dtype = make(config["cache"]).torch_dtype
+    rows = torch.linspace(0, len(samples) - 1, min(TRIED, len(samples))).long().tolist()
+    found = {
+        name: prefix_of(encoder, samples.inputs([(row, AS_IT_IS) for row in rows], [name])[name], dtype)
+        for name, encoder in model.encoders.items()
+        if encoder.modality in KINDS
+    }
+    return {name: prefix for name, prefix in found.items() if prefix}
 
 
 def keeping(
@@ -40,7 +59,7 @@ def keeping(
     """
     settings: CacheSettings = make(config["cache"])
     tokens, inputs = looked_at(config)
-    parts = frozen_parts(task.model, taught_by, tokens)
+    parts = frozen_parts(task.model, task.model.prefixes, taught_by, tokens)
     # What tasks in sequence freeze, they free again.
     if not (settings.enabled and parts) or config.get("continual"):
         return None

@@ -1,6 +1,6 @@
 """What the outputs of a frozen part depend on, as short digests: weights, settings, code, inputs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
@@ -24,6 +24,7 @@ CODE = (
     "transformer_block.py",
     "draws.py",
     "model.py",
+    "prefix.py",
     "teacher.py",
 )
 LIBRARIES = ("torch", "timm", "transformers", "open_clip_torch", "tokenizers", "pillow")
@@ -45,6 +46,24 @@ def of_module(module: nn.Module) -> str:
     for name, part in module.named_modules():
         total.update(repr((name, type(part).__qualname__, sorted(_settings(part)))).encode())
     return total.hexdigest()[:20]
+
+
+def of_parts(module: nn.Module, names: Sequence[str]) -> str:
+    """Return a digest of some inner modules, and of what the modules around them hold and are set to themselves."""
+    around = {name for inner in names for name in _around(inner)} - set(names)
+    total = sha256(repr([of_module(module.get_submodule(name)) for name in sorted(names)]).encode())
+    for name in sorted(around):
+        part = module.get_submodule(name)
+        total.update(repr((name, type(part).__qualname__, sorted(_settings(part)))).encode())
+        for own, tensor in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
+            total.update(own.encode())
+            total.update(_content(tensor))
+    return total.hexdigest()[:20]
+
+
+def _around(name: str) -> list[str]:
+    pieces = name.split(".")
+    return [".".join(pieces[:i]) for i in range(len(pieces))]
 
 
 def _content(tensor: Tensor) -> Any:

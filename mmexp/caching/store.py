@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mmexp.caching.entry import MANIFEST, Entry, EntryWriter
+from mmexp.caching.rows import KeptRows, lay_out
 from mmexp.errors import RequestError
 
 # Artefacts whose checksums this process has compared already, and when they were written.
@@ -63,24 +64,45 @@ class Store:
                 f"cache.directory={self.directory}: cannot be written to ({why}). Set another one, or cache.enabled=false."
             ) from error
 
+    def rows(self, key: str, about: Mapping[str, Any], name: str, rows: int, shape: Sequence[int]) -> KeptRows:
+        """Return the `rows` of one uint8 tensor, laid out where there are none: whoever reads them fills them.
+
+        Raises OSError where there is no room, and RequestError where they would take more than all that may be kept.
+        """
+        from filelock import FileLock
+
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.directory / f".{key}.lock"):
+            if not (self.directory / key / MANIFEST).is_file():
+                self.make_room(rows * int(torch.Size(shape).numel()), [])
+                self._place(key, lambda folder: lay_out(folder, key, about, name, rows, shape))
+        return KeptRows(self.directory / key)
+
     def _write(
         self, key: str, about: Mapping[str, Any], dtype: torch.dtype, batches: Iterable[dict[str, Tensor]]
     ) -> Entry:
-        for torn in self.directory.glob(f".{key}-*"):  # of a process that was killed: we hold the lock
-            shutil.rmtree(torn, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=self.directory))
-        try:
+        def fill(folder: Path) -> None:
             writer = EntryWriter(folder, dtype)
             for batch in batches:
                 writer.add(batch)
             writer.close(key, about)
-            final = self.directory / key
+
+        final = self._place(key, fill)
+        _verified[final] = _written(final)
+        return Entry(final)
+
+    def _place(self, key: str, fill: Callable[[Path], None]) -> Path:
+        """Return the folder of a key, which `fill` wrote beside its place; its lock is ours."""
+        for torn in self.directory.glob(f".{key}-*"):  # of a process that was killed
+            shutil.rmtree(torn, ignore_errors=True)
+        folder, final = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=self.directory)), self.directory / key
+        try:
+            fill(folder)
             folder.rename(final)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        _verified[final] = _written(final)
-        return Entry(final)
+        return final
 
     def entries(self) -> list[Entry]:
         """Return every artefact that can be read, the last used first."""

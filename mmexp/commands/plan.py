@@ -81,7 +81,7 @@ def kept(experiment: Any, live: Any, seconds: float) -> list[tuple[str, str]]:
     wanted, missing = list(keeping.wanted()), keeping.missing()
     size = sum(keeping.bytes(part, split) for part, split, _ in wanted)
     filling = sum(_seconds(keeping, *one) for one in missing)
-    parts = ", ".join(part.name for part in keeping.parts)
+    parts = ", ".join(map(str, keeping.parts))
     where = f"{size / 1e6:,.0f} MB in {keeping.settings.directory}, {len(wanted) - len(missing)} of {len(wanted)} there"
     told = [("kept of frozen parts", f"{parts}: {where}; about {filling:.0f} s to fill")]
     if keeping.served(live) is live:

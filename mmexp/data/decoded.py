@@ -23,8 +23,30 @@ def _blank(encoder: Any) -> dict[str, Tensor]:
     return {"frames": pixels.expand(encoder.frames, -1, -1, -1), "mask": torch.ones(encoder.frames, dtype=torch.bool)}
 
 
+class InMemory:
+    """Decoded rows in memory shared by workers."""
+
+    def __init__(self, blank: dict[str, Tensor], rows: int):
+        self.values = {key: one.new_empty(rows, *one.shape).share_memory_() for key, one in blank.items()}
+        self.there = torch.zeros(rows, dtype=torch.bool).share_memory_()
+
+    def missing(self, rows: list[int]) -> list[int]:
+        """Return which of `rows` were not decoded yet."""
+        return [row for row in rows if not self.there[row]]
+
+    def put(self, rows: list[int], values: Prepared) -> None:
+        """Keep `rows`."""
+        for key, own in values.items():
+            self.values[key][rows] = own
+        self.there[rows] = True
+
+    def take(self, rows: list[int]) -> Prepared:
+        """Return `rows` (B, ...)."""
+        return {key: values[rows] for key, values in self.values.items()}
+
+
 class Decoded:
-    """One modality of a split as its encoder wants it, decoded once where it fits into memory shared by workers."""
+    """One modality of a split as its encoder wants it, decoded once where what holds it has room."""
 
     kinds = ("image", "audio", "video")
 
@@ -33,22 +55,19 @@ class Decoded:
         self.blank = _blank(encoder)
         self.key = next(iter(self.blank))
         bytes_each = sum(one.numel() * one.element_size() for one in self.blank.values())
-        kept = len(samples) if len(samples) * bytes_each <= cache_bytes else 0
-        self.values = {key: one.new_empty(kept, *one.shape).share_memory_() for key, one in self.blank.items()}
-        self.decoded = torch.zeros(kept, dtype=torch.bool).share_memory_()
+        # What holds decoded rows, None: nothing does. Another one may be put in its place.
+        self.held: Any = InMemory(self.blank, len(samples)) if len(samples) * bytes_each <= cache_bytes else None
 
     def __call__(self, rows: list[int]) -> Prepared:
         """Return pictures uint8 (B, 3, S, S), sounds float32 (B, T), or frames uint8 (B, T, 3, S, S) with their mask (B, T)."""
-        if not len(self.decoded):
-            return self._decode(rows)
-        missing = [row for row in rows if not self.decoded[row]]
-        if missing:
-            for key, values in self._decode(missing).items():
-                self.values[key][missing] = values
-            self.decoded[missing] = True
-        return {key: values[rows] for key, values in self.values.items()}
+        if self.held is None:
+            return self.decode(rows)
+        if missing := self.held.missing(rows):
+            self.held.put(missing, self.decode(missing))
+        return self.held.take(rows)
 
-    def _decode(self, rows: list[int]) -> Prepared:
+    def decode(self, rows: list[int]) -> Prepared:
+        """Return the same, read from where the data has them."""
         return self.encoder.prepare([self.samples.read(row, self.name) for row in rows])
 
     def read(self, places: Sequence[Place], variation: Variation | None) -> Prepared:

@@ -99,7 +99,12 @@ class Task(L.LightningModule):
         return whole, {"loss": (whole.given * whole.losses).sum().detach(), **numbers, **seen}
 
     def on_train_start(self) -> None:
-        """Keep fully frozen parts as in evaluation, dropout and all, and let batch norms rest of which anything is frozen."""
+        """Keep what is frozen as in evaluation, dropout and all, and let batch norms rest of which anything is frozen.
+
+        That is a part as a whole, or what of it lies below its lowest trained block.
+        """
+        for name, prefix in self.model.prefixes.items():
+            prefix.rest(self.model.encoders[name])
         for part in [*self.model.encoders.values(), self.model.fusion]:
             if not any(p.requires_grad for p in part.parameters()):
                 part.eval()

@@ -54,9 +54,9 @@ def overrides(model: Path, table: Path) -> list[str]:
     ]
 
 
-def peer(model: Path, table: Path, steps: int, how: str) -> Numbers:
-    """Return the rate of HF's Trainer."""
-    command = [sys.executable, str(TRAINER), str(model), str(table), str(steps), how]
+def peer(model: Path, table: Path, steps: int, how: str, top: int | None = None) -> Numbers:
+    """Return the rate of HF's Trainer, with LoRA on the `top` layers alone, where it is given."""
+    command = [sys.executable, str(TRAINER), str(model), str(table), str(steps), how, *([str(top)] if top else [])]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)
