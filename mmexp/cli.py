@@ -6,6 +6,7 @@ import sys
 import time
 
 from mmexp.errors import RequestError, nearest
+from mmexp.trust import allow
 
 COMMANDS = {
     "train": "train one run, or with -m a sweep:  mmexp train encoder=cnn fusion=concat",
@@ -15,6 +16,7 @@ COMMANDS = {
     "compare": "runs and sweeps side by side, and which differences are luck:  mmexp compare PATH...",
     "watch": "how far a sweep or a run is:  mmexp watch NAME [--once]",
     "lineage": "which runs came from which, as a tree:  mmexp lineage [PATH ...]",
+    "verify-resume": "whether a run that is killed ends as one that is not:  mmexp verify-resume kills=3 budget.steps=40",
     "matrix": "whether every part goes with every other, tried for two steps:  mmexp matrix [GROUP=CHOICE]",
     "list": "the parts there are, one line each:  mmexp list [GROUP]",
 }
@@ -35,7 +37,7 @@ Runs go to outputs/runs/, sweeps to outputs/sweeps/. MMEXP_FULL_ERROR=1 shows tr
 
 def help_text() -> str:
     """Return what `mmexp --help` prints."""
-    return HELP.format(commands="\n".join(f"  {name:<10}{what}" for name, what in COMMANDS.items()))
+    return HELP.format(commands="\n".join(f"  {name:<15}{what}" for name, what in COMMANDS.items()))
 
 
 def main() -> int:
@@ -46,10 +48,11 @@ def main() -> int:
         return 0
     # One stamp for all processes of a run: ranks that are started later inherit it.
     os.environ.setdefault("MMEXP_STAMP", time.strftime("%Y-%m-%d_%H-%M-%S"))
+    allow(arguments)
     try:
         if arguments[0] not in COMMANDS:
             raise RequestError(f"'{arguments[0]}' is not a command.{nearest(arguments[0], COMMANDS)}")
-        return importlib.import_module(f"mmexp.commands.{arguments[0]}").main(arguments[1:])
+        return importlib.import_module(f"mmexp.commands.{arguments[0].replace('-', '_')}").main(arguments[1:])
     except RequestError as error:
         if os.environ.get("MMEXP_FULL_ERROR"):
             raise

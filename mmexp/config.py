@@ -8,6 +8,7 @@ from mmexp.combinations import Node, check_combination, of_towers
 from mmexp.curriculum import Curriculum
 from mmexp.errors import RequestError, nearest
 from mmexp.signatures import signature
+from mmexp.trust import check_targets
 from mmexp.values import expected
 
 ROOT = {
@@ -19,12 +20,24 @@ ROOT = {
     "train": "bool",
     "evaluate": "bool",
     "log_every_steps": "PositiveInt",
+    "trust": "list[str] | str",
 }
 GROUPS = (
     *("encoder", "fusion", "objective", "balance", "adapter", "task", "continual", "data", "augmentation", "prompts"),
     *("optimizer", "schedule", "hardware", "logger"),
 )
-SECTIONS = (*GROUPS, "strong", "variation", "cache", "budget", "checkpoint", "average", "early_stopping", "sweep")
+SECTIONS = (
+    *GROUPS,
+    "strong",
+    "variation",
+    "cache",
+    "budget",
+    "checkpoint",
+    "average",
+    "early_stopping",
+    "trainer",
+    "sweep",
+)
 # Keys that a part shares with all of its group, beside those of its own target.
 SHARED = {
     "data": "mmexp.data.loading.Loading",
@@ -55,6 +68,7 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
             raise RequestError(f"'{key}' is not a key of a run.{nearest(key, [*ROOT, *SECTIONS])}")
     for key, annotation in ROOT.items():
         _check_value(key, config.get(key), annotation, "train.yaml")
+    check_targets(config)
     nodes = list(_nodes("", config))
     for node in nodes:
         _check_node(node, choices)

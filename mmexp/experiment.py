@@ -2,6 +2,7 @@
 
 # ruff: noqa: E402 - what Lightning imports is settled before it is imported.
 
+import errno
 import sys
 import time
 import traceback
@@ -22,6 +23,7 @@ load("torchmetrics", without=("torchvision", "transformers", "scipy", "matplotli
 import lightning as L
 
 from mmexp import build
+from mmexp.blocks import compile_blocks, recompute
 from mmexp.data.loaders import evaluation_loader, train_loader
 from mmexp.data.orders import TrainOrder
 from mmexp.data.supervision import supervision_of
@@ -30,7 +32,7 @@ from mmexp.facts import facts, measured, opening
 from mmexp.needs import looked_at
 from mmexp.pictures_kept import keep_pictures
 from mmexp.request import Experiment, Request
-from mmexp.resuming import resumed, steps_before
+from mmexp.resuming import fallen_back, resumed, steps_before
 from mmexp.runs.record import RunRecord, write_metrics
 from mmexp.sequence import arrange, measures
 from mmexp.sequence import told as sequence_of
@@ -42,6 +44,10 @@ from mmexp.training.interrupt import Interrupted, interruptible
 from mmexp.training.loggers import announce, conclude, finish, without_wandb
 from mmexp.training.progress import Stopwatch
 from mmexp.types import Batch, TeacherShape
+
+# As gloo, TCP and NCCL say it.
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG}
 
 
 def run(request: Request) -> int:
@@ -69,8 +75,7 @@ def run(request: Request) -> int:
         status, error = "failed", told(failure)
     finally:
         if first:
-            record.update(**measured(experiment))
-            record.finish(status, error)
+            conclude_record(record, measured(experiment), status, error)
     try:
         if status == "completed" and first:
             conclude(loggers, request.directory, metrics, show(experiment, request, metrics))
@@ -79,11 +84,32 @@ def run(request: Request) -> int:
     return code
 
 
+def conclude_record(record: RunRecord, found: Mapping[str, Any], status: str, error: str | None) -> None:
+    """Write how the run ended; where the disk has no room for that either, say so."""
+    try:
+        record.update(**found)
+        record.finish(status, error)
+    except OSError as failure:
+        print(f"mmexp: {record.directory / 'run.json'} cannot be written: {failure.strerror}.", file=sys.stderr)
+
+
 def told(failure: Exception) -> str:
     """Say on standard error why a run failed: in one line what its user can mend, else with the traceback."""
     if isinstance(failure, RequestError | FloatingPointError):
         print(f"mmexp: {failure}", file=sys.stderr)
-        return str(failure)
+        # Of numbers gone bad a table has room for where and what.
+        return str(failure).split(". ")[0] if isinstance(failure, FloatingPointError) else str(failure)
+    if isinstance(failure, OSError) and failure.errno in NO_ROOM:
+        line = f"{failure.filename or 'a file of the run'} cannot be written: {failure.strerror}."
+        print(
+            f"mmexp: {line} Checkpoints written before are whole: make room, and go on with resume=auto.",
+            file=sys.stderr,
+        )
+        return line
+    if any(words in str(failure) for words in LOST):
+        line = "another process of this run has ended; its own error is above, or in its log"
+        print(f"mmexp: {line}. resume=auto goes on from the last checkpoint.", file=sys.stderr)
+        return line
     traceback.print_exc()
     return f"{type(failure).__name__}: {failure}"
 
@@ -147,8 +173,13 @@ def prepare(request: Request) -> Experiment:
         order: Any = train.batch_sampler
         order.steps, epoch_steps = steps or sys.maxsize, order.steps_per_epoch
     task.steps_per_epoch = epoch_steps
+    task.on_nonfinite = build.make(config["trainer"]).on_nonfinite
     stopwatch = Stopwatch(reading.batch_size, task.pace)
     task.pace.seconds, task.clock = budget.seconds, stopwatch.now
+    if hardware.recompute:
+        recompute(assembled.model)
+    if hardware.compile:
+        compile_blocks(assembled.model)
     trainer = make_trainer(request, arguments, task, stopwatch, epoch_steps)
     if keeping:
         keeping.epochs = ceil(steps / epoch_steps) if steps else sys.maxsize
@@ -209,6 +240,8 @@ def train_and_evaluate(experiment: Experiment, request: Request) -> dict[str, fl
     task.splits = ["val"] if "val" in evaluations else []
     start, order = resumed(request), cast(TrainOrder, experiment.train.batch_sampler)
     order.start = steps_before(start)
+    if trainer.is_global_zero and (told := fallen_back(request, start)):
+        print(f"mmexp: {told}", file=sys.stderr)
     trainer.fit(task, experiment.train, evaluations.get("val"), ckpt_path=start, weights_only=True)
     if request.config["evaluate"] and not pruned(trainer):
         best = request.directory / "checkpoints" / "best.ckpt"

@@ -59,7 +59,7 @@ def _by_rows(
     count = ceil(size / rows)
     pieces = [cut(slice(size * i // count, size * (i + 1) // count)) for i in range(count)]
     if len(pieces) > 1 and torch.is_grad_enabled():
-        run = partial(checkpoint, run, use_reentrant=False, context_fn=partial(_contexts, module))
+        run = partial(checkpoint, run, use_reentrant=False, context_fn=partial(second_time, module))
     return _joined([run(*piece) for piece in pieces])
 
 
@@ -71,7 +71,8 @@ def _joined(pieces: list[Encoded]) -> Encoded:
     return Encoded(tokens, pooled, mask, pieces[0].parts, present)
 
 
-def _contexts(module: nn.Module) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+def second_time(module: nn.Module) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """Return the contexts of the two times that a module computes: in the second nothing is learned or counted again."""
     return nullcontext(), _SecondTime(module)
 
 

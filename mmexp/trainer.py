@@ -13,9 +13,11 @@ from mmexp.runs.table import falls
 from mmexp.sweeps.pruning import pruning
 from mmexp.tasks.base import Task
 from mmexp.tasks.continual import ContinualTask
+from mmexp.training.checkpoint_file import WholeCheckpoints
 from mmexp.training.interrupt import SignalCheckpoint
 from mmexp.training.loggers import RunFacts
 from mmexp.training.messages import quieten
+from mmexp.training.order_log import order_log
 from mmexp.training.progress import ProgressBar, Stopwatch
 
 
@@ -67,7 +69,9 @@ def make_trainer(
             *pruning(request.directory),
             *checkpointing.callbacks(directory, metric, mode, epoch_steps),
             SignalCheckpoint(directory),
+            *order_log(),
         ],
+        plugins=[WholeCheckpoints()],
         logger=make_loggers(request),
         log_every_n_steps=task.log_every_steps,
         enable_progress_bar=False,

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-OUTSIDE = ("--config-dir", str(HERE / "outside" / "conf"), "encoder=tiny", "data=squares", "fusion=added")
+OUTSIDE = (
+    "--config-dir",
+    str(HERE / "outside" / "conf"),
+    "trust=[outside,stand_ins]",
+    "encoder=tiny",
+    "data=squares",
+    "fusion=added",
+)
 
 
 def train(tmp_path: Path, *overrides: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
@@ -65,6 +72,7 @@ def test_the_saved_configuration_repeats_the_run(tmp_path):
             "first",
             "--config-name",
             "config",
+            "trust=[outside,stand_ins]",
             "hydra.run.dir=second",
         ],
         cwd=tmp_path,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
@@ -14,24 +15,34 @@ from mmexp.errors import RequestError
 from mmexp.model import Model
 from mmexp.runs.parents import checkpoints
 from mmexp.signatures import signature
+from mmexp.trust import check_targets
 from mmexp.types import TeacherShape
 from mmexp.weights import read_weights
 
 
 def run_config(directory: Path) -> Config:
     """Return the configuration that a run directory repeats."""
-    from omegaconf import OmegaConf
-
     file = directory / "config.yaml"
     if not file.is_file():
         raise RequestError(f"'{directory}' is not a run directory: it has no config.yaml.")
-    return OmegaConf.to_container(OmegaConf.load(file))  # type: ignore[return-value]
+    return _read(file)
+
+
+def _read(file: Path) -> Config:
+    """Return a configuration that may be a stranger's. Raises RequestError where it names what may not be run."""
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    try:
+        config: Any = OmegaConf.to_container(OmegaConf.load(file))
+    except (OSError, YAMLError, UnicodeDecodeError) as error:
+        raise RequestError(f"'{file}' cannot be read as YAML: {str(error).splitlines()[0]}.") from error
+    check_targets(config, str(file))
+    return config
 
 
 def config_beside(file: Path) -> Config:
     """Return the configuration of a weights file: FILE.yaml beside it, or that of the run whose checkpoint it is."""
-    from omegaconf import OmegaConf
-
     beside = file.with_suffix(".yaml")
     found = next((path for path in (beside, file.parent.parent / "config.yaml") if path.is_file()), None)
     if found is None:
@@ -39,7 +50,7 @@ def config_beside(file: Path) -> Config:
             f"'{file}' does not say what model it is of: there is no {beside.name} beside it. Name a run directory, or put "
             "the run's config.yaml there under that name."
         )
-    return OmegaConf.to_container(OmegaConf.load(found))  # type: ignore[return-value]
+    return _read(found)
 
 
 def best_checkpoint(directory: Path) -> Path:

@@ -22,7 +22,9 @@ def main(arguments: Sequence[str]) -> int:
     if flags and (len(flags) != 2 or flags[0] not in ("--config-dir", "-cd")):
         raise RequestError(f"'{flags[0]}' is no option of chain.{nearest(flags[0], ['--config-dir'])}")
     config_dir = flags[1] if flags else None
-    if not settings:
+    # The first word is the chain's name; whom to trust may be said before it.
+    settings.sort(key=lambda word: word.startswith("trust="))
+    if not settings or settings[0].startswith("trust="):
         for name, text in recipes(config_dir).items():
             print(f"  {name:<20}{first_comment(text)}")
         return 0

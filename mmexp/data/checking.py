@@ -97,7 +97,7 @@ def _undecodable(table: Table, column: str, kind: str, decode: Decoding) -> dict
 
 def _state(table: Table, column: str, kind: str, decode: Decoding) -> str:
     """Return a fingerprint of the table and of size and time of every file."""
-    how = " ".join(map(str, (kind, *decode.limits(kind))))
+    how = " ".join(map(str, (kind, *decode.limits(kind), decode.anywhere)))
     digest = sha256(f"{table.base.resolve()} {table.digest} {column} {how}".encode())
     for cell in table.columns[column]:
         if is_empty(cell):

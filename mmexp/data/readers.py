@@ -1,24 +1,21 @@
 """Tables in all the forms that people keep pictures, captions, sounds and videos in, read into columns."""
 
+import codecs
 import csv
 import hashlib
 import json
 import re
 import sys
-import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mmexp.data.stored import Slice
-from mmexp.data.videos import FILMS
+from mmexp.data.archives import read_archives
+from mmexp.data.faults import Faults
+from mmexp.data.kinds import FILES
 from mmexp.errors import RequestError
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")
-# What the files of each modality end in; those of the first one that a folder holds are its rows.
-FILES = {"image": PICTURES, "audio": SOUNDS, "video": FILMS}
 METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
 
 
@@ -31,36 +28,46 @@ class Table:
     base: Path
     places: Sequence[str]
     digest: str = field(default="", compare=False)
+    faults: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.places)
 
 
-def read_table(path: str) -> Table:
-    """Return the table at `path`. Raises RequestError where there is none, it cannot be read, or it has no rows."""
-    table = _read(path)
+def read_table(path: str, skip: bool = False) -> Table:
+    """Return the table at `path`; with `skip` without the rows that cannot be read, which are its `faults`.
+
+    Raises RequestError where there is none, it has no rows, or one cannot be read.
+    """
+    faults = Faults(skip)
+    table = replace(_read(path, faults), faults=faults.found)
     if not len(table):
-        raise RequestError(f"'{path}' has no rows.")
+        raise RequestError(
+            f"'{path}' has no rows{' that can be read. First: ' + faults.found[0] if faults.found else '.'}"
+        )
     return table
 
 
-def _read(path: str) -> Table:
+def _read(path: str, faults: Faults) -> Table:
     if path.startswith("hf://"):
         return _hugging_face(path)
     if "{" in path:
         from braceexpand import braceexpand
 
-        return _archives(path, [Path(shard) for shard in braceexpand(path)])
+        try:
+            return _archives(path, [Path(shard) for shard in braceexpand(path)], faults)
+        except ValueError as error:
+            raise RequestError(f"'{path}': {error}. Shards are put as name-{{000..012}}.tar.") from error
     file = Path(path).expanduser()
     if file.is_dir():
-        return _folder(file)
+        return _folder(file, faults)
     if not file.is_file():
         hint = f" A data set of Hugging Face is put as hf://{path}." if re.fullmatch(r"[\w.-]+/[\w.-]+", path) else ""
         raise RequestError(f"there is no file or folder '{path}'.{hint}")
     reader = _BY_SUFFIX.get(file.suffix.lower())
     if reader is None:
         raise RequestError(f"'{path}' is no table that can be read. There are: {', '.join(_BY_SUFFIX)}, and folders.")
-    return reader(file)
+    return reader(file, faults)
 
 
 def _table(file: Path, rows: Iterator[tuple[str, Mapping[str, Any]]]) -> Table:
@@ -76,14 +83,15 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _separated(file: Path) -> Table:
-    return _table(file, _separated_rows(file))
+def _separated(file: Path, faults: Faults) -> Table:
+    return _table(file, _separated_rows(file, faults))
 
 
-def _separated_rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _separated_rows(file: Path, faults: Faults) -> Iterator[tuple[str, Mapping[str, Any]]]:
     csv.field_size_limit(sys.maxsize)
     line = 1
-    with file.open(encoding="utf-8-sig", newline="") as lines:
+    # What is no UTF-8 is found in its own row, and not when the file is opened.
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
         try:
             header = lines.readline()
             lines.seek(0)
@@ -92,34 +100,45 @@ def _separated_rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 line = reader.line_num
                 if None in row or None in row.values():
                     fields = len(reader.fieldnames or ())
-                    raise RequestError(f"{file}, line {line}: it does not have the {fields} fields of the first line.")
-                yield f"{file}, line {line}", row
-        except (csv.Error, UnicodeDecodeError) as error:
+                    faults(f"{file}, line {line}", f"it does not have the {fields} fields of the first line.")
+                elif not all(map(_is_text, row.values())):
+                    faults(f"{file}, line {line}", "it is not UTF-8. Save the table as UTF-8.")
+                else:
+                    yield f"{file}, line {line}", row
+        except csv.Error as error:
             raise RequestError(f"{file}, after line {line}: {error}.") from error
+
+
+def _is_text(value: str) -> bool:
+    return value.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in value)
 
 
 def _comma(file: Path) -> str:
     return "\t" if file.suffix.lower() == ".tsv" else ","
 
 
-def _json(file: Path) -> Table:
-    return _table(file, _json_rows(file))
+def _json(file: Path, faults: Faults) -> Table:
+    return _table(file, _json_rows(file, faults))
 
 
-def _json_rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    with file.open(encoding="utf-8-sig") as lines:
+def _json_rows(file: Path, faults: Faults) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
+            line = line.removeprefix(codecs.BOM_UTF8)
             if not line.strip():
                 continue
+            place = f"{file}, line {number}"
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
-                raise RequestError(f"{file}, line {number}: not JSON ({error.msg}, column {error.colno}).") from error
-            if not isinstance(row, dict):
-                raise RequestError(
-                    f'{file}, line {number}: a row is an object such as {{"image": ..., "caption": ...}}.'
-                )
-            yield f"{file}, line {number}", row
+                faults(place, f"not JSON ({error.msg}, column {error.colno}).")
+            except (UnicodeDecodeError, RecursionError) as error:
+                faults(place, f"it cannot be read: {error}.")
+            else:
+                if isinstance(row, dict):
+                    yield place, row
+                else:
+                    faults(place, 'a row is an object such as {"image": ..., "caption": ...}.')
 
 
 class _Arrow(Sequence[Any]):
@@ -135,7 +154,7 @@ class _Arrow(Sequence[Any]):
         return self.column[int(row)].as_py()
 
 
-def _parquet(file: Path) -> Table:
+def _parquet(file: Path, _: Faults) -> Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -188,10 +207,10 @@ class _Column(Sequence[Any]):
         return self.data[int(row)][self.name]
 
 
-def _folder(folder: Path) -> Table:
+def _folder(folder: Path, faults: Faults) -> Table:
     for name in METADATA:
         if (folder / name).is_file():
-            table = _read(str(folder / name))
+            table = _read(str(folder / name), faults)
             if "file_name" not in table.columns:
                 return table
             files = table.columns["file_name"]
@@ -201,10 +220,13 @@ def _folder(folder: Path) -> Table:
     found = {kind: {file.with_suffix(""): file for file in _within(folder, own)} for kind, own in FILES.items()}
     first = next((kind for kind, files in found.items() if files), "image")
     every = _within(folder, FILES[first])
-    rows = [
-        (str(file), _described(folder, {k: f.get(file.with_suffix("")) for k, f in found.items()} | {first: file}))
-        for file in every
-    ]
+    rows = []
+    for file in every:
+        beside = {kind: files.get(file.with_suffix("")) for kind, files in found.items()}
+        try:
+            rows.append((str(file), _described(folder, beside | {first: file})))
+        except UnicodeDecodeError:
+            faults(str(file), "the .txt beside it is not UTF-8.")
     names = list(dict.fromkeys(name for _, row in rows for name in row))
     listing = "\n".join(f"{row}" for _, row in rows)
     columns = {name: [row.get(name) for _, row in rows] for name in names}
@@ -232,52 +254,16 @@ def _described(folder: Path, files: Mapping[str, Path | None]) -> dict[str, str]
     return row
 
 
-def _archive(file: Path) -> Table:
-    return _archives(str(file), [file])
+def _archive(file: Path, faults: Faults) -> Table:
+    return _archives(str(file), [file], faults)
 
 
-def _archives(name: str, shards: Sequence[Path]) -> Table:
-    rows = [row for shard in shards for row in _samples(shard)]
-    names = list(dict.fromkeys(column for _, row in rows for column in row))
-    columns = {column: [row.get(column) for _, row in rows] for column in names}
-    sizes = repr([(shard.name, shard.stat().st_size) for shard in shards])
-    return Table(name, columns, Path(), [place for place, _ in rows], hashlib.sha256(sizes.encode()).hexdigest())
+def _archives(name: str, shards: Sequence[Path], faults: Faults) -> Table:
+    columns, places, digest = read_archives(shards, faults)
+    return Table(name, columns, Path(), places, digest)
 
 
-def _samples(shard: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Return the samples of a WebDataset tar: files that share a name up to its first dot."""
-    samples: dict[str, dict[str, Any]] = {}
-    try:
-        with tarfile.open(shard, "r:") as tar:
-            for member in tar:
-                if member.isfile():
-                    folder, _, name = member.name.rpartition("/")
-                    key, _, suffix = name.partition(".")
-                    part = Slice(shard, member.offset_data, member.size)
-                    samples.setdefault(f"{folder}/{key}".lstrip("/"), {}).update(_part(suffix.lower(), part))
-    except FileNotFoundError as error:
-        raise RequestError(f"there is no file '{shard}'.") from error
-    except (tarfile.TarError, ValueError) as error:
-        raise RequestError(
-            f"'{shard}' cannot be read as an uncompressed tar with its parts in UTF-8: {error}."
-        ) from error
-    return [(f"{shard}, sample {key}", sample) for key, sample in samples.items()]
-
-
-def _part(suffix: str, part: Slice) -> dict[str, Any]:
-    """Return what one file of a sample adds to its row. Raises ValueError where it is not what its name says."""
-    for kind, suffixes in FILES.items():
-        if f".{suffix}" in suffixes:
-            return {kind: part, suffix: part}
-    if suffix == "json":
-        return json.loads(part.read_bytes())
-    if suffix in ("txt", "cls"):
-        text = part.read_bytes().decode().strip()
-        return {suffix: text, "caption" if suffix == "txt" else "label": text}
-    return {suffix: part}
-
-
-_BY_SUFFIX: dict[str, Callable[[Path], Table]] = {
+_BY_SUFFIX: dict[str, Callable[[Path, Faults], Table]] = {
     ".csv": _separated,
     ".tsv": _separated,
     ".jsonl": _json,

@@ -1,5 +1,6 @@
 """Where a cell's picture, sound or video is kept, and what is wrong with it, in words."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,14 @@ def stored_in(value: Any, base: Path, kind: str) -> Stored:
         raise OSError(f"no {NAMES[kind]}")
     if str(value).startswith(("http://", "https://")):
         raise OSError(f"'{value}' is an address; nothing is downloaded while training. Download it first")
+    if "\0" in str(value):
+        raise OSError("its name holds a null character")
     return base / Path(str(value)).expanduser()
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Say whether a path stays below a folder; links that lie there are the user's own, and followed."""
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
 def state_of(path: Path) -> str:

@@ -35,6 +35,7 @@ def table(
     frames: PositiveInt = 8,
     missing: Literal["raise", "keep"] = "raise",
     kinds: Mapping[str, str] = MappingProxyType({}),
+    files: Literal["inside", "anywhere"] = "inside",
 ) -> DataSource:
     """Return the splits at the paths `train`, `val` and `test`; without `val` a share of the training concepts is held out.
 
@@ -43,20 +44,22 @@ def table(
     column says so, without one where they share picture, text, sound or video. A label cell that is a list, or text with
     `label_separator`, holds several labels. Of `train`, `labels_per_class` rows of each class keep their label. Of a sound the
     first `seconds` are read, of a video `frames` frames. With `missing` keep a row may have an empty cell for any modality, as
-    long as it has one of them. Raises RequestError for paths, columns and rows that are wrong.
+    long as it has one of them. Files that cells name lie `inside` the table's folder,
+    or `anywhere`. Raises RequestError for paths, columns and rows that are wrong.
     """
     paths = {name: path for name, path in (("train", train), ("val", val), ("test", test)) if path}
     chosen = _chosen(columns, kinds)
     modalities = {name: kinds.get(name, name) for name in chosen if name not in ANSWERS}
-    decode = Decoding(seconds, frames)
-    tables = {name: read_table(path) for name, path in paths.items()}
+    decode = Decoding(seconds, frames, files == "anywhere")
+    skip = on_error == "skip"
+    tables = {name: read_table(path, skip) for name, path in paths.items()}
     splits, skipped = {}, {}
     for name, one in tables.items():
         _check_columns(one, chosen)
-        splits[name], faulty = _readable(one, chosen, modalities, decode, missing == "keep", on_error == "skip")
-        if faulty:
-            skipped[name] = len(faulty)
-            print(f"{paths[name]}: {len(faulty)} of {len(one)} rows left out. First: {faulty[min(faulty)]}")
+        splits[name], faulty = _readable(one, chosen, modalities, decode, missing == "keep", skip)
+        if left_out := [*one.faults, *(faulty[row] for row in sorted(faulty))]:
+            skipped[name] = len(left_out)
+            print(f"{paths[name]}: {len(left_out)} of {len(one) + len(one.faults)} rows left out. First: {left_out[0]}")
     _number_concepts(splits)
     classes = number_labels(splits["train"], splits.values(), label_separator) if "label" in chosen else []
     for samples in splits.values() if "target" in chosen else ():

@@ -28,6 +28,7 @@ def table_sequence(
     frames: PositiveInt = 8,
     missing: Literal["raise", "keep"] = "raise",
     kinds: Mapping[str, str] = MappingProxyType({}),
+    files: Literal["inside", "anywhere"] = "inside",
 ) -> DataSource:
     """Return a task for each of `tables`, named by its file and read as by `table`.
 
@@ -45,6 +46,7 @@ def table_sequence(
         frames=frames,
         missing=missing,
         kinds=kinds,
+        files=files,
     )
     train, test, known, digests = {}, {}, [], []
     for place, (name, path) in enumerate(zip(names, tables, strict=True)):

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from mmexp.errors import RequestError
+
 FILE = ".lock"
 # What this process holds itself: to the system its own locks are free, and looking at one would let go of it.
 _own: set[Path] = set()
@@ -18,13 +20,19 @@ class Held(Exception):
 
 @contextmanager
 def hold(directory: Path, patience: float = 1.0) -> Iterator[None]:
-    """Hold `directory`, which is made where it is missing. Raises Held where it is not free within `patience` seconds.
+    """Hold `directory`, which is made where it is missing.
+
+    Raises Held where it is not free within `patience` seconds, and RequestError where nothing can be written.
 
     The lock is a POSIX record lock and not `flock`: loader workers that outlive a killed run would inherit the latter.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        opened = (directory / FILE).open("a")
+    except OSError as error:
+        raise RequestError(f"hydra.run.dir={directory}: cannot be written to ({error.strerror}).") from error
     place = directory.resolve()
-    with (directory / FILE).open("a") as stream:
+    with opened as stream:
         _take(place, stream, time.monotonic() + patience)
         _own.add(place)
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 # What says where a run goes and how it computes, not what it is.
-PASSING = ("name", "hardware", "logger", "sweep", "resume", "cache")
+PASSING = ("name", "hardware", "logger", "sweep", "resume", "cache", "trust")
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:

@@ -17,10 +17,16 @@ _PACKAGES = ("mmexp", "torch", "lightning", "hydra-core", "transformers", "peft"
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write `text` so that a reader sees the file as it was before or whole."""
+    """Write `text` so that a reader sees the file as it was before or whole, after the machine's end too."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    try:
+        with temporary.open("w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 class RunRecord:
@@ -28,7 +34,7 @@ class RunRecord:
 
     def __init__(self, directory: Path, facts: dict[str, Any]):
         self.directory = directory
-        self.began = time.time()
+        self.began, self._clock = time.time(), time.monotonic()
         self.facts: dict[str, Any] = {
             "status": "running",
             "pid": os.getpid(),
@@ -54,7 +60,8 @@ class RunRecord:
     def finish(self, status: str, error: str | None = None) -> None:
         """Save how the run ended, how long it took and the most memory the process held."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        seconds = round(time.time() - self.began, 2)
+        # The wall's clock may be set meanwhile.
+        seconds = round(time.monotonic() - self._clock, 2)
         self.update(status=status, error=error, wall_seconds=seconds, peak_memory_bytes=peak)
 
     def save(self) -> None:

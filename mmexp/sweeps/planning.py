@@ -9,6 +9,7 @@ from mmexp.runs.code import code_of
 from mmexp.runs.holding import held
 from mmexp.runs.parents import digest
 from mmexp.runs.state import goes_on, run_of
+from mmexp.runs.whole import written
 from mmexp.sweeps.book import Entry, next_number
 from mmexp.sweeps.launching import Planned
 
@@ -101,7 +102,7 @@ def _state(
         return "under way in another process", ""
     if run["status"] == "completed":
         return "finished", _changes(run, combination.config, same_code, data_now)
-    if goes_on(run) and (place / "checkpoints" / "last.ckpt").is_file():
+    if goes_on(run) and written(place):
         return "from its checkpoint", _changes(run, combination.config, same_code, data_now)
     return "to do", ""
 

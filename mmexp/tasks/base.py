@@ -1,5 +1,6 @@
 """The task on which all others stand: a step, its named losses made into one, logging, the optimizer."""
 
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from math import nan
@@ -18,6 +19,7 @@ from mmexp.tasks.balancing import BalancedStep, StepLosses, buffers_kept
 from mmexp.tasks.captions import caption_metrics, chosen_rows, write_captions
 from mmexp.tasks.evaluation import Gathered
 from mmexp.tasks.flops import flop_counter
+from mmexp.tasks.nonfinite import leave_out, refuse_gradients, refuse_loss, rows_of
 from mmexp.tasks.views import StepViews, having_source, looks_at
 from mmexp.tasks.zero_shot import class_vectors, zero_shot_metrics
 from mmexp.types import Batch, Said, Samples
@@ -55,6 +57,7 @@ class Task(L.LightningModule):
         self.optimizer_factory, self.schedule_factory = optimizer, schedule
         self.seed, self.log_every_steps = seed, log_every_steps
         self.steps_per_epoch: int = 1
+        self.on_nonfinite = "stop"
         self.pace = Pace(total_steps)
         self.clock: Callable[[], float] = float
         self.noted: dict[str, Tensor] = {}
@@ -127,7 +130,11 @@ class Task(L.LightningModule):
         self.seen = self.views(batch, self.global_step, progress)
         losses, numbers = self.terms(self.seen)
         self.balanced = BalancedStep(self.balance, losses)
-        if (self.global_step + 1) % self.log_every_steps == 0:
+        if self._looks() and self.on_nonfinite == "stop":
+            refuse_loss(
+                self, {name: v for name, v in numbers.items() if name.startswith("loss")}, self.global_step, batch
+            )
+        if self._notes():
             self.note(numbers | self.balanced.numbers(cosines=self._cosines_are_due()))
         return self.balanced.loss + self._touched() if "present" in batch else self.balanced.loss
 
@@ -136,8 +143,7 @@ class Task(L.LightningModule):
         return 0.0 * torch.stack([w.flatten()[:1].sum() for w in self.parameters() if w.requires_grad]).sum()
 
     def note(self, numbers: Mapping[str, Tensor]) -> None:
-        """Keep numbers of the step under way for the log. Raises FloatingPointError where one is not finite."""
-        self._stop_if_not_finite(numbers)
+        """Keep numbers of the step under way for the log."""
         self.noted |= {f"train/{name}": value for name, value in numbers.items()}
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -177,18 +183,32 @@ class Task(L.LightningModule):
 
         Gradients that fp16 has multiplied, and that a fused optimizer will divide again, are clipped as they are.
         """
-        noted = (self.global_step + 1) % self.log_every_steps == 0
-        if not (gradient_clip_val or noted):
+        noted = self._notes()
+        if not (gradient_clip_val or self._looks()):
             return
         divides = getattr(optimizer, "_step_supports_amp_scaling", False)
         scale = self._loss_scale() if divides else 1.0
         trained = [p for group in optimizer.param_groups for p in group["params"]]
         norm = get_total_norm([p.grad for p in trained if p.grad is not None])
+        # What fp16 has multiplied beyond its range is found, and left out, by its own scaler.
+        if self._loss_scale() == 1.0 and self._looks() and not torch.isfinite(norm):
+            self._gone_bad(trained)
+            return
         if gradient_clip_val:
             clip_grads_with_norm_(trained, gradient_clip_val * scale, norm)
         if noted:
             # Not through `note`: in fp16 a step whose gradients overflow is left out, and training goes on.
             self.noted["train/gradient_norm"] = norm / scale
+
+    def _gone_bad(self, trained: list[nn.Parameter]) -> None:
+        """End the run, or leave the step out. In DDP all processes have the same gradients, and do the same."""
+        if self.on_nonfinite == "stop":
+            refuse_gradients(self, self.global_step, self.seen.batch)
+        leave_out(trained)
+        self.noted["train/skipped"] = torch.tensor(1.0)
+        if self.global_rank == 0:
+            told = f"step {self.global_step} was left out, its gradient is not finite: {rows_of(self.seen.batch)}"
+            print(f"mmexp: {told}", file=sys.stderr)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Look at the clock of the first process, once a step and before all that depends on it, and move the rate."""
@@ -207,12 +227,13 @@ class Task(L.LightningModule):
         every = getattr(self.balance, "cosines_every", None)
         return every is not None and (self.global_step + 1) // self.log_every_steps % every == 0
 
-    def _stop_if_not_finite(self, numbers: Mapping[str, Tensor]) -> None:
-        for name, value in numbers.items():
-            if not torch.isfinite(value):
-                raise FloatingPointError(
-                    f"{name} is {value.item()} at step {self.global_step}; a lower optimizer.lr may help"
-                )
+    def _notes(self) -> bool:
+        """Say whether the step under way is one that is logged."""
+        return (self.global_step + 1) % self.log_every_steps == 0
+
+    def _looks(self) -> bool:
+        """Say whether the numbers of the step under way are looked at."""
+        return self.device.type == "cpu" or self.on_nonfinite == "skip" or self._notes()
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Gather what the evaluation set's numbers are made of."""

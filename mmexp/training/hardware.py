@@ -16,7 +16,8 @@ class Hardware:
     """The arguments of a Lightning Trainer that say where it runs.
 
     `threads` None: an equal share of the cores that the process may use, and no more than `OMP_NUM_THREADS`.
-    `micro_batch_size` is how many rows of a batch each process encodes at a time, None: all.
+    `micro_batch_size` is how many rows of a batch each process encodes at a time, None: all. With `recompute` blocks keep
+    no activations and compute them again in the backward; with `compile` torch compiles them.
     """
 
     accelerator: Literal["cpu", "gpu", "auto"] = "cpu"
@@ -26,13 +27,20 @@ class Hardware:
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true"] = "auto"
     threads: PositiveInt | None = None
     micro_batch_size: PositiveInt | None = None
+    recompute: bool = False
+    compile: bool = False
 
     def trainer_arguments(self) -> dict[str, object]:
-        """Return what `lightning.Trainer` takes. Raises RequestError where there is no such device, or precision on it."""
+        """Return what `lightning.Trainer` takes. Raises RequestError where they cannot be had together, or at all."""
         if self.accelerator == "gpu" and not torch.cuda.is_available():
             raise RequestError("hardware.accelerator=gpu: torch sees no GPU on this machine. Choose hardware=cpu.")
         if self.precision == "16-mixed" and (self.accelerator == "cpu" or not torch.cuda.is_available()):
             raise RequestError("hardware.precision=16-mixed: fp16 is for GPUs. Choose bf16-mixed or 32-true.")
+        if self.compile and self.recompute:
+            raise RequestError(
+                "hardware.compile=true and hardware.recompute=true do not go together: what is compiled would be computed again "
+                "by other code. Set one of them to false."
+            )
         torch.set_num_threads(self.threads or self._share())
         keep_freed_memory()
         return {

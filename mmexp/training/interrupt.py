@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end a run after its step, with a checkpoint; a second one of the same kind ends it at once."""
+"""SIGINT, SIGTERM and SLURM's SIGUSR1 end a run after its step, with a checkpoint; a second one of the same kind at once."""
 
 import signal
 from collections.abc import Iterator
@@ -14,6 +14,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from mmexp.training.saving import before_validation, save
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# What SLURM is asked to send some time before it ends a job (`--signal=USR1@90`).
+WARNING = signal.SIGUSR1
 
 
 class Interrupted(Exception):
@@ -45,7 +47,7 @@ class SignalCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         """Listen."""
-        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self._before = {number: signal.signal(number, self._note) for number in (*SIGNALS, WARNING)}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         # Ctrl-C reaches a worker from the terminal, and as SIGTERM from its sweep: that is one wish.

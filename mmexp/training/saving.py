@@ -10,11 +10,13 @@ from lightning.pytorch.callbacks import Checkpoint
 
 
 def save(trainer: L.Trainer, path: Path) -> None:
-    """Write a checkpoint beside its place and rename it; all processes take part, one writes."""
-    beside = path.with_name(f".{path.name}")
-    trainer.save_checkpoint(beside)
-    if trainer.is_global_zero:
-        os.replace(beside, path)
+    """Write a checkpoint, the one before stays as `previous.ckpt`; all processes take part, one writes."""
+    if trainer.is_global_zero and path.is_file():
+        beside = path.with_name(".previous")
+        beside.unlink(missing_ok=True)
+        os.link(path, beside)
+        os.replace(beside, path.with_name("previous.ckpt"))
+    trainer.save_checkpoint(path)
 
 
 def before_validation(trainer: L.Trainer) -> bool:

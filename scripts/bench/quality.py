@@ -39,7 +39,18 @@ def contest(folder: Path, short: bool) -> Contest:
 
     def peer() -> Numbers:
         epochs = 1 if short else EPOCHS[PEER]
-        told = ["--val-data", str(val), "--epochs", str(epochs), "--lr", str(RATE), "--warmup", str(WARM_UP)]
+        told = [
+            "--val-data",
+            str(val),
+            "--epochs",
+            str(epochs),
+            "--lr",
+            str(RATE),
+            "--warmup",
+            str(WARM_UP),
+            "--precision",
+            "fp32",
+        ]
         log = open_clip_train(folder / f"peer-{next(numbers)}", *peer_arguments(model, train, batch), *told)
         return {"s": seconds(log), "recall at 1": recall(log)}
 

@@ -11,7 +11,14 @@ from pathlib import Path
 import torch
 
 TESTS = Path(__file__).parents[1]
-TINY = ("--config-dir", str(TESTS / "outside" / "conf"), "encoder=tiny", "data=squares", "fusion=added")
+TINY = (
+    "--config-dir",
+    str(TESTS / "outside" / "conf"),
+    "trust=[outside,stand_ins]",
+    "encoder=tiny",
+    "data=squares",
+    "fusion=added",
+)
 THREE = "objective=[contrastive,matching,masked]"
 BALANCES = ("fixed", "uncertainty", "gradnorm", "pcgrad", "mgda", "famo", "dwa")
 

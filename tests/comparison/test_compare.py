@@ -138,7 +138,14 @@ def test_a_real_sweep_of_equal_and_different_choices(tmp_path):
     """`log_every_steps` changes nothing, a learning rate of almost nothing much; both are found to be so."""
     tests = Path(__file__).parents[1]
     search = os.pathsep.join([str(tests), os.environ.get("PYTHONPATH", "")])
-    tiny = ["--config-dir", str(tests / "outside" / "conf"), "encoder=tiny", "data=squares", "fusion=none"]
+    tiny = [
+        "--config-dir",
+        str(tests / "outside" / "conf"),
+        "trust=[outside,stand_ins]",
+        "encoder=tiny",
+        "data=squares",
+        "fusion=none",
+    ]
     short = ["objective=contrastive", "hardware.threads=1", "budget.steps=30", "sweep.name=s"]
     swept = ["optimizer.lr=1e-3,1e-5", "log_every_steps=10,11", "seed=0,1,2,3,4"]
     done = mmexp("train", "-m", *tiny, *short, *swept, cwd=tmp_path, PYTHONPATH=search)

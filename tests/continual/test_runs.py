@@ -15,7 +15,7 @@ from mmexp import cli
 from mmexp.tasks.continual import ContinualTask
 
 TESTS = Path(__file__).parents[1]
-TINY = ("--config-dir", str(TESTS / "outside" / "conf"), "encoder=tiny", "fusion=none")
+TINY = ("--config-dir", str(TESTS / "outside" / "conf"), "trust=[outside,stand_ins]", "encoder=tiny", "fusion=none")
 RUN = ("task=continual", "objective=contrastive", "hardware.threads=1", "hardware.precision=32-true", "budget.steps=8")
 METHODS = ("plain", "joint", "replay", "ewc", "lwf", "adapters")
 

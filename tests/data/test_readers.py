@@ -154,7 +154,7 @@ def test_a_broken_table_is_told_with_file_and_line(name, tmp_path):
 
 def test_a_table_that_is_not_utf_8(tmp_path):
     (tmp_path / "latin.csv").write_bytes("image,caption\na.png,caf\xe9\n".encode("latin-1"))
-    with pytest.raises(RequestError, match=r"latin.csv, after line \d: .*utf-8"):
+    with pytest.raises(RequestError, match=r"latin.csv, line 2: it is not UTF-8"):
         table(str(tmp_path / "latin.csv"), COLUMNS)
 
 

@@ -10,7 +10,14 @@ from mmexp.sweeps.search import search_of
 from mmexp.sweeps.study import open_study
 
 TESTS = Path(__file__).parents[1]
-TINY = ("--config-dir", str(TESTS / "outside" / "conf"), "encoder=tiny", "data=squares", "fusion=none")
+TINY = (
+    "--config-dir",
+    str(TESTS / "outside" / "conf"),
+    "trust=[outside,stand_ins]",
+    "encoder=tiny",
+    "data=squares",
+    "fusion=none",
+)
 SHORT = ("objective=contrastive", "hardware.threads=1", "budget.steps=8", "log_every_steps=4")
 RATES = "optimizer.lr=1e-6,1e-5,1e-4,3e-2,1e-1"
 SEARCH = (

@@ -13,7 +13,14 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 TINY = (
-    *("--config-dir", str(TESTS / "outside" / "conf"), "encoder=tiny", "data=squares", "fusion=none"),
+    *(
+        "--config-dir",
+        str(TESTS / "outside" / "conf"),
+        "trust=[outside,stand_ins]",
+        "encoder=tiny",
+        "data=squares",
+        "fusion=none",
+    ),
     *("objective=contrastive", "hardware.threads=1", "hardware.precision=32-true", "budget.epochs=null"),
 )
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
@@ -99,7 +106,7 @@ def test_a_wrong_value_too_little_memory_and_a_loss_that_is_not_finite_leave_the
     assert ends == ["failed"] * 3 + ["completed"] * 9
     table = told[told.index("failed  why") :]
     for number, why in enumerate(
-        ("'optimizer.lr' must be a number", "RuntimeError: .* allocate memory", "loss is nan at step")
+        ("'optimizer.lr' must be a number", "RuntimeError: .* allocate memory", r"loss_\w+ is nan at step")
     ):
         assert re.search(rf"^{number} +{why}", table, re.MULTILINE | re.DOTALL), table
     first = record(tmp_path, "f", 3)["began"]

@@ -68,7 +68,13 @@ def test_a_teacher_of_its_own_stays_in_evaluation_mode_and_out_of_the_optimizer(
 def test_a_run_teaches_itself_exactly_and_leaves_its_teacher_behind(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     # Two steps an epoch: a resumed run goes on with the next epoch.
-    tiny = ("--config-dir", str(Path(__file__).parents[1] / "outside" / "conf"), "encoder=tiny", "data=squares")
+    tiny = (
+        "--config-dir",
+        str(Path(__file__).parents[1] / "outside" / "conf"),
+        "trust=[outside,stand_ins]",
+        "encoder=tiny",
+        "data=squares",
+    )
     itself = ("task=self_distill", "objective=[contrastive,distill]", "task.decay=0.5", *tiny, "fusion=none")
     itself += ("budget.steps=4", "hardware.threads=1", "hardware.precision=32-true", "evaluate=false")
     assert train(monkeypatch, *itself, "hydra.run.dir=whole", "checkpoint.every_steps=2", "checkpoint.keep=9") == 0

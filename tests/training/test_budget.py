@@ -28,7 +28,15 @@ from mmexp.training.progress import Stopwatch
 
 TESTS = Path(__file__).parents[1]
 RUN = (
-    *("train", "--config-dir", str(TESTS / "outside" / "conf"), "encoder=tiny", "data=squares", "fusion=none"),
+    *(
+        "train",
+        "--config-dir",
+        str(TESTS / "outside" / "conf"),
+        "trust=[outside,stand_ins]",
+        "encoder=tiny",
+        "data=squares",
+        "fusion=none",
+    ),
     *("objective=contrastive", "hardware.threads=1", "evaluate=false", "log_every_steps=1", "budget.epochs=null"),
 )
 

@@ -17,7 +17,16 @@ from mmexp.tasks.base import Task
 
 OUTSIDE = str(Path(__file__).parents[1] / "outside" / "conf")
 # Eight steps an epoch, validations every seven: steps of all kinds.
-RUN = ("--config-dir", OUTSIDE, "encoder=tiny", "data=squares", "fusion=added", "data.batch_size=4", "budget.steps=21")
+RUN = (
+    "--config-dir",
+    OUTSIDE,
+    "trust=[outside,stand_ins]",
+    "encoder=tiny",
+    "data=squares",
+    "fusion=added",
+    "data.batch_size=4",
+    "budget.steps=21",
+)
 RUN += ("hardware.threads=1", "hardware.precision=32-true", "log_every_steps=3", "checkpoint.every_steps=2")
 
 
@@ -112,7 +121,7 @@ def test_checkpoints_of_steps_stay_as_many_as_asked(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     train(monkeypatch, "hydra.run.dir=run", "checkpoint.every_steps=4", "checkpoint.keep=2", "evaluate=false")
     left = {path.name: path for path in Path("run/checkpoints").iterdir()}
-    assert set(left) == {"best.ckpt", "last.ckpt", "step-16.ckpt", "step-20.ckpt"}
+    assert set(left) == {"best.ckpt", "last.ckpt", "previous.ckpt", "step-16.ckpt", "step-20.ckpt"}
     steps = {name: torch.load(path, weights_only=True)["global_step"] for name, path in left.items()}
     assert (steps["step-16.ckpt"], steps["step-20.ckpt"], steps["last.ckpt"]) == (16, 20, 21)
 

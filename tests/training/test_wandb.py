@@ -16,7 +16,15 @@ from mmexp.training.wandb_run import RunLogger, chosen_mode, runs_table, shown_c
 
 TESTS = Path(__file__).parents[1]
 RUN = (
-    *("train", "--config-dir", str(TESTS / "outside" / "conf"), "encoder=tiny", "data=squares", "fusion=none"),
+    *(
+        "train",
+        "--config-dir",
+        str(TESTS / "outside" / "conf"),
+        "trust=[outside,stand_ins]",
+        "encoder=tiny",
+        "data=squares",
+        "fusion=none",
+    ),
     *("objective=contrastive", "hardware.threads=1", "budget.steps=8", "log_every_steps=2", "logger=wandb"),
 )
 
