@@ -12,6 +12,40 @@ CONFIG_MODULE = "mmexp.conf"
 _WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp")
 
 
+_FLAGS = (
+    *(
+        "--help",
+        "-h",
+        "--hydra-help",
+        "--version",
+        "--resolve",
+        "--run",
+        "-r",
+        "--multirun",
+        "-m",
+        "--shell-completion",
+        "-sc",
+    ),
+    *("--experimental-rerun", "--info", "-i", *_WITH_VALUE),
+)
+
+
+def check_flags(flags: Sequence[str]) -> None:
+    """Raise RequestError for an option that there is not, which argparse would answer with a page."""
+    for place, flag in enumerate(flags):
+        name, equals, value = flag.partition("=")
+        if not flag.startswith("-") or name in _FLAGS:
+            if flag in _WITH_VALUE and place == len(flags) - 1:
+                raise RequestError(f"'{flag}' has no value behind it.")
+            if name in ("--cfg", "-c") and equals and value not in ("job", "hydra", "all"):
+                raise RequestError(f"{name}={value}: it shows job, hydra or all.")
+            continue
+        setting = f" A setting is put as KEY=VALUE: {name.lstrip('-')}={value}." if equals else ""
+        raise RequestError(
+            f"'{name}' is no option.{setting or nearest(name, [f for f in _FLAGS if f.startswith('--')])}"
+        )
+
+
 def flags_first(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return flags (with their values) and overrides: argparse refuses overrides on both sides of a flag."""
     flags: list[str] = []
@@ -89,6 +123,10 @@ def run_hydra(job: Callable[[Any], Any], arguments: Sequence[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     whole = sys.argv
     flags, overrides = flags_first(arguments)
+    check_flags(flags)
+    for one in overrides:
+        if one.startswith("="):
+            raise RequestError(f"'{one}' has no key. A setting is put as KEY=VALUE.")
     sys.argv = [whole[0], *flags, *per_tower.added(overrides)]
     try:
         hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="train")(job)()
@@ -116,8 +154,9 @@ def explained(error: Exception, overrides: Sequence[str], config_dir: str | None
 
     chain = _chain(error)
     text = "\n".join(str(link) for link in chain)
-    if any(isinstance(link, OverrideParseException) for link in chain):
-        return RequestError(f"{str(chain[0]).splitlines()[0]}. A setting is put as KEY=VALUE, a list as 'KEY=[a,b]'.")
+    if wrong := next((link for link in chain if isinstance(link, OverrideParseException)), None):
+        what = str(chain[0]).splitlines()[0]
+        return RequestError(f"{wrong.override}: {what}. A setting is put as KEY=VALUE, a list as 'KEY=[a,b]'.")
     for link in chain:
         if isinstance(link, MissingConfigException) and link.missing_cfg_file:
             group, _, choice = link.missing_cfg_file.rpartition("/")

@@ -22,6 +22,7 @@ ROOT = {
     "log_every_steps": "PositiveInt",
     "trust": "list[str] | str",
 }
+SWEEP = {"name": "str | int", "same_code": "bool"}
 GROUPS = (
     *("encoder", "fusion", "objective", "balance", "adapter", "task", "continual", "data", "augmentation", "prompts"),
     *("optimizer", "schedule", "hardware", "logger"),
@@ -68,6 +69,15 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
             raise RequestError(f"'{key}' is not a key of a run.{nearest(key, [*ROOT, *SECTIONS])}")
     for key, annotation in ROOT.items():
         _check_value(key, config.get(key), annotation, "train.yaml")
+    for key, annotation in SWEEP.items():
+        _check_value(f"sweep.{key}", config["sweep"].get(key), annotation, "train.yaml")
+    for key in config["sweep"].keys() - SWEEP.keys():
+        raise RequestError(f"'sweep.{key}' is not a key of a sweep.{nearest(key, SWEEP)}")
+    for key, value in config["encoder"].items():
+        if key != "base" and value is not None and not isinstance(value, Mapping):
+            raise RequestError(
+                f"'encoder.{key}' must be an encoder, not {value!r}.{nearest(key, ['base', *config['encoder']])}"
+            )
     check_targets(config)
     nodes = list(_nodes("", config))
     for node in nodes:

@@ -184,6 +184,7 @@ def prepare(request: Request) -> Experiment:
     if keeping:
         keeping.epochs = ceil(steps / epoch_steps) if steps else sys.maxsize
         keeping.device = trainer.strategy.root_device
+        keeping.refuse_mixing()
     return Experiment(
         task=task,
         trainer=trainer,

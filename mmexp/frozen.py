@@ -132,7 +132,6 @@ class Keeping:
         found: dict[tuple[str, str], dict[int, Entry]] = {}
         self._leave_what_does_not_fit()
         wanted = [(*one, *self.key(*one)) for one in self.wanted()]
-        self._refuse_mixing(wanted)
         store, keys = self.settings.store, [key for *_, key, _ in wanted]
         missing = [(part, split) for part, split, _, key, _ in wanted if store.find(key) is None]
         if missing:
@@ -174,9 +173,9 @@ class Keeping:
             self._widths[part.name] = sum(each) / rows
         return self._widths[part.name] * len(self.sets[split])
 
-    def _refuse_mixing(self, wanted: Sequence[tuple[Any, ...]]) -> None:
-        """A mixed or swapped batch is not what its rows were when they were kept."""
-        for _, split, view, *_ in wanted:
+    def refuse_mixing(self) -> None:
+        """Raise RequestError for batches that are mixed or swapped: they are not what their rows were when they were kept."""
+        for _, split, view in self.wanted():
             variation = self.sets[split].variation
             mixing = (
                 [a for a in variation.augmentations if a.modality is None and getattr(a, "mixes", True)]

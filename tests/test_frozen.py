@@ -160,7 +160,7 @@ def test_mixed_rows_are_refused(monkeypatch, start, capsys):
     monkeypatch.setattr(
         "sys.argv", ["mmexp", "train", *TINY, start, *FROZEN, "augmentation=mixup", "hydra.run.dir=mixed"]
     )
-    assert _main() == 1
+    assert _main() == 2
     assert "augmentation 'mixup' mixes the rows of a batch" in capsys.readouterr().err
 
 

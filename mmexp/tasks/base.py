@@ -150,6 +150,11 @@ class Task(L.LightningModule):
         """Log what was noted. Lightning's own log would repeat at each step what only some of them note."""
         if not self.noted:
             return
+        if self.trainer.world_size > 1:
+            # A process's losses are of its own queries: a run's are those of all.
+            names = sorted(name for name in self.noted if name.startswith("train/loss"))
+            mean = self._average(torch.stack([self.noted[name] for name in names]))
+            self.noted |= dict(zip(names, mean.unbind(), strict=True))
         self.trainer.callback_metrics.update(self.noted)
         numbers = {name: float(value) for name, value in self.noted.items()}
         for logger in self.trainer.loggers:

@@ -32,6 +32,8 @@ class Hardware:
 
     def trainer_arguments(self) -> dict[str, object]:
         """Return what `lightning.Trainer` takes. Raises RequestError where they cannot be had together, or at all."""
+        if self.devices != "auto" and not (str(self.devices).isdigit() and int(self.devices) > 0):
+            raise RequestError(f"hardware.devices={self.devices!r}: it is a number of devices or processes, or auto.")
         if self.accelerator == "gpu" and not torch.cuda.is_available():
             raise RequestError("hardware.accelerator=gpu: torch sees no GPU on this machine. Choose hardware=cpu.")
         if self.precision == "16-mixed" and (self.accelerator == "cpu" or not torch.cuda.is_available()):
