@@ -11,6 +11,7 @@ from mmexp.trust import allow
 COMMANDS = {
     "train": "train one run, or with -m a sweep:  mmexp train encoder=cnn fusion=concat",
     "plan": "what a run would be, before it runs: parameters, FLOPs, memory, steps",
+    "evaluate": "finished runs measured on their own or other data:  mmexp evaluate RUN... [data=table data.train=...]",
     "cache": "what frozen parts said, kept on disk:  mmexp cache [ls | rm KEY... | rm all]",
     "chain": "stages one after the other, each from the last:  mmexp chain three_stages",
     "compare": "runs and sweeps side by side, and which differences are luck:  mmexp compare PATH...",

@@ -132,12 +132,22 @@ def run_hydra(job: Callable[[Any], Any], arguments: Sequence[str]) -> None:
         hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="train")(job)()
     except RequestError:
         raise
+    except OSError as error:
+        # Such as a run directory that cannot be made.
+        if not (error.filename and error.strerror):
+            raise
+        raise RequestError(f"'{error.filename}': {error.strerror}.") from error
     except Exception as error:
         if not _is_complaint(error):
             raise
-        raise explained(error, overrides) from error
+        raise explained(error, overrides, folder_in(flags)) from error
     finally:
         sys.argv = whole
+
+
+def folder_in(flags: Sequence[str]) -> str | None:
+    """Return what --config-dir names among flags, None where it is not there."""
+    return next((flags[i + 1] for i, flag in enumerate(flags[:-1]) if flag in ("--config-dir", "-cd")), None)
 
 
 def _is_complaint(error: Exception) -> bool:

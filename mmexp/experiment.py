@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Mapping
 from functools import partial
 from math import ceil
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -41,7 +42,7 @@ from mmexp.tasks.base import Task
 from mmexp.tasks.continual import ContinualTask
 from mmexp.trainer import make_trainer, monitored
 from mmexp.training.interrupt import Interrupted, interruptible
-from mmexp.training.loggers import announce, conclude, finish, without_wandb
+from mmexp.training.loggers import announce, conclude, finish, told_to, without_wandb
 from mmexp.training.progress import Stopwatch
 from mmexp.types import Batch, TeacherShape
 
@@ -234,12 +235,15 @@ def train_and_evaluate(experiment: Experiment, request: Request) -> dict[str, fl
     metrics: dict[str, float] = {}
     if not request.config["train"]:
         return evaluate(task, trainer, evaluations) if request.config["evaluate"] else {}
+    start = resumed(request)
     if experiment.loaded and request.config["evaluate"]:
-        metrics |= {f"start/{name}": value for name, value in evaluate(task, trainer, evaluations).items()}
+        # The history of a run that goes on has them already.
+        before = evaluate(task, trainer, evaluations, logged=start is None)
+        metrics |= {f"start/{name}": value for name, value in before.items()}
     if isinstance(task, ContinualTask):
-        return metrics | in_sequence(task, experiment, request)
+        return metrics | in_sequence(task, experiment, start, evaluations if request.config["evaluate"] else {})
     task.splits = ["val"] if "val" in evaluations else []
-    start, order = resumed(request), cast(TrainOrder, experiment.train.batch_sampler)
+    order = cast(TrainOrder, experiment.train.batch_sampler)
     order.start = steps_before(start)
     if trainer.is_global_zero and (told := fallen_back(request, start)):
         print(f"mmexp: {told}", file=sys.stderr)
@@ -252,23 +256,26 @@ def train_and_evaluate(experiment: Experiment, request: Request) -> dict[str, fl
     return metrics
 
 
-def in_sequence(task: ContinualTask, experiment: Experiment, request: Request) -> dict[str, float]:
+def in_sequence(
+    task: ContinualTask, experiment: Experiment, start: Path | None, evaluations: Mapping[str, DataLoader[Batch]]
+) -> dict[str, float]:
     """Return the metrics after the last of tasks in sequence, and what they and all before came to."""
-    trainer, evaluations = experiment.trainer, experiment.evaluations if request.config["evaluate"] else {}
+    trainer = experiment.trainer
     if evaluations:
-        evaluate(task, trainer, evaluations)
+        evaluate(task, trainer, evaluations, logged=start is None)
     task.splits = list(evaluations)
     loaders = list(evaluations.values()) or None
-    start = resumed(request)
     task.order.task, task.order.start = divmod(steps_before(start), task.steps_per_task)
     trainer.fit(task, experiment.train, loaders, ckpt_path=start, weights_only=True)
     return task.results | measures(task) if evaluations else {}
 
 
-def evaluate(task: Task, trainer: L.Trainer, evaluations: Mapping[str, DataLoader[Batch]]) -> dict[str, float]:
+def evaluate(
+    task: Task, trainer: L.Trainer, evaluations: Mapping[str, DataLoader[Batch]], logged: bool = True
+) -> dict[str, float]:
     """Return the flat metrics of every evaluation set."""
     task.splits, task.results = list(evaluations), {}
-    with without_wandb(trainer):
+    with told_to(trainer, without_wandb(trainer.loggers) if logged else []):
         trainer.test(task, list(evaluations.values()), verbose=False)
     return dict(task.results)
 

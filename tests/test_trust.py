@@ -175,3 +175,11 @@ def test_keys_and_tokens_are_written_nowhere(tmp_path):
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) > 8
     assert [path for path in files if secret.encode() in path.read_bytes()] == []
+
+
+def test_a_place_where_nothing_can_be_written_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    assert mmexp(monkeypatch, "train", *RUN, "trust=[outside,stand_ins]", "hydra.run.dir=file/run") == 2
+    error = capsys.readouterr().err
+    assert "file/run" in error and "Not a directory" in error and "Traceback" not in error

@@ -50,12 +50,11 @@ def _kills(text: str) -> int:
 
 def _check(overrides: Sequence[str]) -> None:
     """Raise RequestError for a wrong configuration, before anything is started."""
-    from mmexp.compose import compose, flags_first, resolved
+    from mmexp.compose import compose, flags_first, folder_in, resolved
     from mmexp.config import check
 
     flags, others = flags_first(overrides)
-    folder = next((flags[i + 1] for i, flag in enumerate(flags[:-1]) if flag == "--config-dir"), None)
-    check(*resolved(compose(others, folder)))
+    check(*resolved(compose(others, folder_in(flags))))
 
 
 def _verdict(found: dict[str, str], kills: int, folder: Path) -> int:

@@ -50,6 +50,8 @@ class Hardware:
             "devices": self.devices,
             "num_nodes": self.num_nodes,
             "strategy": self.strategy,
+            # Batch norms see the whole batch where torch has that.
+            "sync_batchnorm": self.accelerator != "cpu" and torch.cuda.is_available(),
             "precision": self.chosen_precision(),
         }
 

@@ -75,10 +75,15 @@ def runs_of(loggers: Sequence[Logger]) -> list[Any]:
     return [one.experiment for one in loggers if isinstance(one, WandbLogger) and one._experiment is not None]
 
 
+def without_wandb(loggers: Sequence[Logger]) -> list[Logger]:
+    """Return the loggers that may hear the final numbers, and those before training: they are no points of W&B's curves."""
+    return [one for one in loggers if not isinstance(one, WandbLogger)]
+
+
 @contextmanager
-def without_wandb(trainer: L.Trainer) -> Iterator[None]:
-    """Keep the final numbers, and those before training, from becoming points of W&B's curves."""
-    whole, trainer.loggers = trainer.loggers, [one for one in trainer.loggers if not isinstance(one, WandbLogger)]
+def told_to(trainer: L.Trainer, loggers: Sequence[Logger]) -> Iterator[None]:
+    """Have what is measured told to these loggers alone."""
+    whole, trainer.loggers = trainer.loggers, list(loggers)
     try:
         yield
     finally:

@@ -1,0 +1,61 @@
+"""`mmexp evaluate`: the numbers of a run again, on its own data the same, on others others; several side by side."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmexp import cli
+
+HERE = Path(__file__).parent
+OWN = ("--config-dir", str(HERE / "outside" / "conf"), "trust=[outside,stand_ins]")
+TINY = (*OWN, "encoder=tiny", "data=squares")
+RUN = (
+    *TINY,
+    "fusion=none",
+    "objective=contrastive",
+    "hardware.threads=1",
+    "hardware.precision=32-true",
+    "budget.steps=4",
+)
+
+
+@pytest.fixture
+def mmexp(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setenv("MMEXP_STAMP", "now")
+        monkeypatch.setattr(sys, "argv", ["mmexp", *words])
+        return cli.main(), *capsys.readouterr()
+
+    return run
+
+
+def metrics(place: str) -> dict[str, float]:
+    return json.loads((Path(place) / "metrics.json").read_text())
+
+
+def test_a_run_has_its_own_numbers_again(mmexp):
+    for name, seed in (("first", 0), ("second", 1)):
+        assert mmexp("train", *RUN, f"seed={seed}", f"hydra.run.dir={name}")[0] == 0
+    status, out, _ = mmexp("evaluate", "first", "second", *OWN)
+    assert status == 0
+    for i, name in enumerate(("first", "second")):
+        again, own = metrics(f"outputs/evaluations/now-{i}-{name}"), metrics(name)
+        shared = {key for key in own if key.startswith("test/")}
+        assert shared and all(again[key] == pytest.approx(own[key], abs=1e-5) for key in shared)
+    assert "text → image R@1" in out and "second" in out
+    record = json.loads(Path("outputs/evaluations/now-0-first/run.json").read_text())
+    assert record["parents"][0]["role"] == "init_from"
+
+
+def test_on_other_data_and_a_wrong_request(mmexp):
+    assert mmexp("train", *RUN, "hydra.run.dir=first")[0] == 0
+    assert mmexp("evaluate", "first", *OWN, "data.without=[text]", "data.batch_size=3")[0] == 2
+    status, _, error = mmexp("evaluate", "nowhere")
+    assert status == 2 and "'nowhere' is not a run directory" in error
+    assert mmexp("evaluate")[0] == 2
+    status, _, error = mmexp("evaluate", "first", *OWN, "dtaa=emoji")
+    assert status == 2 and "dtaa" in error
