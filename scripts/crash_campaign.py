@@ -30,10 +30,10 @@ STEPS = "budget.steps=45"
 CACHE = "cache.directory={folder}/cache"
 KINDS = {
     "pretraining, two objectives": (STEPS,),
-    "masked words and patches": (STEPS, "fusion=xattn", "objective=masked"),
+    "masked words and patches": (STEPS, "fusion=none", "objective=masked"),
     "two loader workers, augmented": (STEPS, *ALONE, "augmentation=[geometry,colour]", "data.num_workers=2"),
     "LoRA from a run": (STEPS, *ALONE, "adapter=lora", "init_from={base}", "task=finetune"),
-    "last blocks, kept below": (STEPS, *ALONE, "adapter=probe", "objective=classify", "objective.classify.source=image",
+    "linear probe, kept towers": (STEPS, *ALONE, "adapter=probe", "objective=classify", "objective.classify.source=image",
                                 "init_from={base}", "task=finetune", "variation.views=2", CACHE),
     "distillation, kept teacher": (STEPS, "fusion=none", "task=distill", "teacher={base}", "objective=[contrastive,distill]",
                                    "variation.views=2", CACHE),
