@@ -132,15 +132,13 @@ def run_hydra(job: Callable[[Any], Any], arguments: Sequence[str]) -> None:
         hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="train")(job)()
     except RequestError:
         raise
-    except OSError as error:
-        # Such as a run directory that cannot be made.
-        if not (error.filename and error.strerror):
-            raise
-        raise RequestError(f"'{error.filename}': {error.strerror}.") from error
     except Exception as error:
-        if not _is_complaint(error):
-            raise
-        raise explained(error, overrides, folder_in(flags)) from error
+        if _is_complaint(error):
+            raise explained(error, overrides, folder_in(flags)) from error
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            # Such as a run directory that cannot be made.
+            raise RequestError(f"'{error.filename}': {error.strerror}.") from error
+        raise
     finally:
         sys.argv = whole
 
