@@ -2,53 +2,41 @@
 
 # ruff: noqa: E402 - what Lightning imports is settled before it is imported.
 
-import errno
 import sys
 import time
-import traceback
 from collections.abc import Mapping
 from functools import partial
 from math import ceil
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from omegaconf import OmegaConf
-from torch.utils.data import DataLoader
 
 from mmexp.lean import load
 
 # Lightning imports it whole, and it what it has metrics for: two seconds.
 load("torchmetrics", without=("torchvision", "transformers", "scipy", "matplotlib"))
 
-import lightning as L
 
 from mmexp import build
 from mmexp.blocks import compile_blocks, recompute
 from mmexp.data.loaders import evaluation_loader, train_loader
-from mmexp.data.orders import TrainOrder
 from mmexp.data.supervision import supervision_of
-from mmexp.errors import RequestError
+from mmexp.ending import conclude_record, told
 from mmexp.facts import facts, measured, opening
+from mmexp.fitting import train_and_evaluate
 from mmexp.needs import looked_at
 from mmexp.pictures_kept import keep_pictures
 from mmexp.request import Experiment, Request
-from mmexp.resuming import fallen_back, resumed, steps_before
 from mmexp.runs.record import RunRecord, write_metrics
-from mmexp.sequence import arrange, measures
+from mmexp.sequence import arrange
 from mmexp.sequence import told as sequence_of
-from mmexp.sweeps.pruning import pruned
-from mmexp.tasks.base import Task
 from mmexp.tasks.continual import ContinualTask
 from mmexp.trainer import make_trainer, monitored
 from mmexp.training.interrupt import Interrupted, interruptible
-from mmexp.training.loggers import announce, conclude, finish, told_to, without_wandb
+from mmexp.training.loggers import announce, conclude, finish
 from mmexp.training.progress import Stopwatch
-from mmexp.types import Batch, TeacherShape
-
-# As gloo, TCP and NCCL say it.
-LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG}
+from mmexp.types import TeacherShape
 
 
 def run(request: Request) -> int:
@@ -83,36 +71,6 @@ def run(request: Request) -> int:
     finally:
         finish(loggers, record.facts, failed=status != "completed")
     return code
-
-
-def conclude_record(record: RunRecord, found: Mapping[str, Any], status: str, error: str | None) -> None:
-    """Write how the run ended; where the disk has no room for that either, say so."""
-    try:
-        record.update(**found)
-        record.finish(status, error)
-    except OSError as failure:
-        print(f"mmexp: {record.directory / 'run.json'} cannot be written: {failure.strerror}.", file=sys.stderr)
-
-
-def told(failure: Exception) -> str:
-    """Say on standard error why a run failed: in one line what its user can mend, else with the traceback."""
-    if isinstance(failure, RequestError | FloatingPointError):
-        print(f"mmexp: {failure}", file=sys.stderr)
-        # Of numbers gone bad a table has room for where and what.
-        return str(failure).split(". ")[0] if isinstance(failure, FloatingPointError) else str(failure)
-    if isinstance(failure, OSError) and failure.errno in NO_ROOM:
-        line = f"{failure.filename or 'a file of the run'} cannot be written: {failure.strerror}."
-        print(
-            f"mmexp: {line} Checkpoints written before are whole: make room, and go on with resume=auto.",
-            file=sys.stderr,
-        )
-        return line
-    if any(words in str(failure) for words in LOST):
-        line = "another process of this run has ended; its own error is above, or in its log"
-        print(f"mmexp: {line}. resume=auto goes on from the last checkpoint.", file=sys.stderr)
-        return line
-    traceback.print_exc()
-    return f"{type(failure).__name__}: {failure}"
 
 
 def prepare(request: Request) -> Experiment:
@@ -224,60 +182,6 @@ def keep(experiment: Experiment, config: Mapping[str, Any]) -> dict[str, Any]:
     entries = experiment.keeping.keep()
     facts = {"entries": [entry.key for entry in entries], "bytes": sum(entry.size for entry in entries)}
     return {"cache": {**facts, "seconds": round(time.perf_counter() - began, 2)}}
-
-
-def train_and_evaluate(experiment: Experiment, request: Request) -> dict[str, float]:
-    """Return the final metrics; those of loaded weights before training are among them as `start/...`.
-
-    With `train` false the loaded weights are measured as they are.
-    """
-    task, trainer, evaluations = experiment.task, experiment.trainer, experiment.evaluations
-    metrics: dict[str, float] = {}
-    if not request.config["train"]:
-        return evaluate(task, trainer, evaluations) if request.config["evaluate"] else {}
-    start = resumed(request)
-    if experiment.loaded and request.config["evaluate"]:
-        # The history of a run that goes on has them already.
-        before = evaluate(task, trainer, evaluations, logged=start is None)
-        metrics |= {f"start/{name}": value for name, value in before.items()}
-    if isinstance(task, ContinualTask):
-        return metrics | in_sequence(task, experiment, start, evaluations if request.config["evaluate"] else {})
-    task.splits = ["val"] if "val" in evaluations else []
-    order = cast(TrainOrder, experiment.train.batch_sampler)
-    order.start = steps_before(start)
-    if trainer.is_global_zero and (told := fallen_back(request, start)):
-        print(f"mmexp: {told}", file=sys.stderr)
-    trainer.fit(task, experiment.train, evaluations.get("val"), ckpt_path=start, weights_only=True)
-    if request.config["evaluate"] and not pruned(trainer):
-        best = request.directory / "checkpoints" / "best.ckpt"
-        if best.is_file():
-            task.load_state_dict(torch.load(best, weights_only=True, map_location="cpu")["state_dict"])
-        metrics |= evaluate(task, trainer, evaluations)
-    return metrics
-
-
-def in_sequence(
-    task: ContinualTask, experiment: Experiment, start: Path | None, evaluations: Mapping[str, DataLoader[Batch]]
-) -> dict[str, float]:
-    """Return the metrics after the last of tasks in sequence, and what they and all before came to."""
-    trainer = experiment.trainer
-    if evaluations:
-        evaluate(task, trainer, evaluations, logged=start is None)
-    task.splits = list(evaluations)
-    loaders = list(evaluations.values()) or None
-    task.order.task, task.order.start = divmod(steps_before(start), task.steps_per_task)
-    trainer.fit(task, experiment.train, loaders, ckpt_path=start, weights_only=True)
-    return task.results | measures(task) if evaluations else {}
-
-
-def evaluate(
-    task: Task, trainer: L.Trainer, evaluations: Mapping[str, DataLoader[Batch]], logged: bool = True
-) -> dict[str, float]:
-    """Return the flat metrics of every evaluation set."""
-    task.splits, task.results = list(evaluations), {}
-    with told_to(trainer, without_wandb(trainer.loggers) if logged else []):
-        trainer.test(task, list(evaluations.values()), verbose=False)
-    return dict(task.results)
 
 
 def show(experiment: Experiment, request: Request, metrics: dict[str, float]) -> Any:

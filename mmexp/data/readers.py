@@ -183,6 +183,7 @@ class _Counted(Sequence[str]):
 
 def _hugging_face(path: str) -> Table:
     from datasets import Audio, Image, Video, load_dataset
+    from huggingface_hub.constants import HF_HOME
 
     name, _, split = path.removeprefix("hf://").partition(":")
     try:
@@ -193,7 +194,9 @@ def _hugging_face(path: str) -> Table:
         if isinstance(kind, Image | Audio | Video):
             data = data.cast_column(column, type(kind)(decode=False))
     columns = {column: _Column(data, column) for column in data.column_names}
-    return Table(path, columns, Path(), _Counted(path, len(data)), str(data._fingerprint))
+    # Files that cells name lie where the library downloaded them, or in the folder that was named.
+    base = Path(name) if Path(name).is_dir() else Path(HF_HOME)
+    return Table(path, columns, base, _Counted(path, len(data)), str(data._fingerprint))
 
 
 class _Column(Sequence[Any]):
