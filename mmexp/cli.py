@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train one run, or with -m a sweep:  mmexp train encoder=cnn fusion=concat",
     "plan": "what a run would be, before it runs: parameters, FLOPs, memory, steps",
     "evaluate": "finished runs measured on their own or other data:  mmexp evaluate RUN... [data=table data.train=...]",
+    "export": "a run's model in a form that others load:  mmexp export RUN --format open_clip --out DIR",
     "cache": "what frozen parts said, kept on disk:  mmexp cache [ls | rm KEY... | rm all]",
     "chain": "stages one after the other, each from the last:  mmexp chain three_stages",
     "compare": "runs and sweeps side by side, and which differences are luck:  mmexp compare PATH...",

@@ -1,0 +1,100 @@
+"""A run of open_clip's towers as a folder that open_clip itself loads: `local-dir:FOLDER`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmexp.encoders.open_clip_image import OpenClipImage
+from mmexp.encoders.open_clip_text import OpenClipText
+from mmexp.errors import RequestError
+from mmexp.model import Model
+
+CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+# Of unit vectors, what may differ between two ways through the same weights in fp32.
+TOLERANCE = 1e-5
+
+
+def write(config: Mapping[str, Any], model: Model, head: Any, folder: Path) -> None:
+    """Write configuration and weights. `head.heads` are the linear maps of both towers into the common space.
+
+    Raises RequestError for towers that open_clip cannot build from one configuration.
+    """
+    from safetensors.torch import save_file
+
+    image, text = _towers(config, model)
+    told = _model_config(str(config["encoder"]["image"]["name"]))
+    width = head.heads["image"].out_features
+    told |= {"embed_dim": width, "custom_text": True}
+    state = {f"visual.{name}": tensor for name, tensor in image.model.state_dict().items()}
+    state |= {f"text.{name}": tensor for name, tensor in text.model.state_dict().items()}
+    state |= {"visual.proj": head.heads["image"].weight.T, "text.text_projection": head.heads["text"].weight.T}
+    state["logit_scale"] = head.log_scale
+    if hasattr(head, "bias"):
+        told["init_logit_bias"], state["logit_bias"] = float(head.bias), head.bias
+    mode = "squash" if image.squash else "shortest"
+    seen = {
+        "size": image.image_size,
+        "mean": image.mean,
+        "std": image.std,
+        "interpolation": "bicubic",
+        "resize_mode": mode,
+    }
+    (folder / CONFIG).write_text(json.dumps({"model_cfg": told, "preprocess_cfg": seen}, indent=2) + "\n")
+    save_file({name: tensor.detach().contiguous().clone() for name, tensor in state.items()}, folder / WEIGHTS)
+
+
+def _towers(config: Mapping[str, Any], model: Model) -> tuple[OpenClipImage, OpenClipText]:
+    image, text = (model.encoders.get(name, None) for name in ("image", "text"))
+    if not (isinstance(image, OpenClipImage) and isinstance(text, OpenClipText)):
+        raise RequestError("--format open_clip: the run's towers are not open_clip's. Train with encoder=open_clip.")
+    names = [config["encoder"][name]["name"] for name in ("image", "text")]
+    if (
+        names[0] != names[1]
+        or image.kind != "vit"
+        or text.foreign
+        or not isinstance(text.model.text_projection, Tensor)
+    ):
+        raise RequestError(
+            f"--format open_clip: towers {names[0]} and {names[1]} are not those of one CLIP of transformers. Others cannot be written."
+        )
+    return image, text
+
+
+def _model_config(name: str) -> dict[str, Any]:
+    """Return open_clip's configuration of a model, by its name or in its folder."""
+    import open_clip
+
+    if name.startswith("local-dir:"):
+        return json.loads((Path(name.removeprefix("local-dir:")) / CONFIG).read_text())["model_cfg"]
+    return dict(open_clip.get_model_config(name.replace("/", "-")) or {})
+
+
+@torch.no_grad()
+def difference(model: Model, head: Any, folder: Path) -> float:
+    """Return how far the vectors of what open_clip loads from `folder` are from the run's, at most.
+
+    Pictures of several sizes and captions of several lengths go through each one's own preparation.
+    """
+    import numpy as np
+    import open_clip
+    from PIL import Image
+
+    draws = np.random.default_rng(0)
+    pictures = [
+        Image.fromarray(draws.integers(256, size=(*size, 3), dtype=np.uint8))
+        for size in ((80, 100), (64, 64), (150, 70))
+    ]
+    captions = ["a picture", "a very small red thing on the left of a blue one", "word"]
+    loaded, _, prepare = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    loaded.eval()
+    pixels: Tensor = torch.stack([prepare(picture) for picture in pictures])
+    ids = open_clip.get_tokenizer(f"local-dir:{folder}")(captions)
+    theirs = {"image": loaded.encode_image(pixels, normalize=True), "text": loaded.encode_text(ids, normalize=True)}
+    model.eval()
+    towers = {"image": pictures, "text": captions}
+    ours = head.embed(model.encode({name: model.encoders[name].prepare(values) for name, values in towers.items()}))
+    return max(float((ours[name] - vectors).abs().max()) for name, vectors in theirs.items())

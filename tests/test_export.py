@@ -1,0 +1,96 @@
+"""`mmexp export`: open_clip loads what was written, and says the same."""
+
+import json
+import sys
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+
+from mmexp import cli
+
+VISION = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
+TEXT = {"context_length": 24, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
+
+
+@pytest.fixture
+def mmexp(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setenv("MMEXP_STAMP", "now")
+        monkeypatch.setattr(sys, "argv", ["mmexp", *words])
+        return cli.main(), *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def towers(tmp_path) -> list[str]:
+    config = {"model_cfg": {"embed_dim": 48, "vision_cfg": VISION, "text_cfg": TEXT}, "preprocess_cfg": {}}
+    (tmp_path / "start").mkdir()
+    (tmp_path / "start" / "open_clip_config.json").write_text(json.dumps(config))
+    torch.manual_seed(0)
+    model = open_clip.CustomTextCLIP(48, open_clip.CLIPVisionCfg(**VISION), open_clip.CLIPTextCfg(**TEXT))
+    torch.save(model.state_dict(), tmp_path / "start" / "open_clip_pytorch_model.bin")
+    name = f"local-dir:{tmp_path / 'start'}"
+    return ["encoder=open_clip", f"encoder.image.name={name}", f"encoder.text.name={name}"]
+
+
+SMALL = (
+    "fusion=none",
+    "data.styles=[blob]",
+    "data.batch_size=16",
+    "budget.steps=3",
+    "evaluate=false",
+    "data.num_workers=0",
+)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("objective=contrastive", "objective.contrastive.embed_dim=40"),
+        ("objective=siglip",),
+        ("objective=contrastive", "adapter=lora", "encoder.image.patch_dropout=0.5"),
+    ],
+    ids=" ".join,
+)
+def test_open_clip_loads_it_and_says_the_same(mmexp, towers, more):
+    assert mmexp("train", *towers, *SMALL, *more, "hydra.run.dir=run")[0] == 0
+    status, out, err = mmexp("export", "run", "--format", "open_clip", "--out", "model")
+    assert status == 0, err
+    assert "vectors as the run's to" in out
+    assert {path.name for path in Path("model").iterdir()} == {
+        "open_clip_config.json",
+        "open_clip_model.safetensors",
+        "README.md",
+    }
+    assert "mmexp train" in Path("model/README.md").read_text()
+    loaded = open_clip.create_model("local-dir:model")
+    best = torch.load("run/checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    scale = next(tensor for name, tensor in best.items() if name.endswith("log_scale"))
+    assert loaded.logit_scale.item() == pytest.approx(scale.item())
+
+
+def test_it_is_a_start_and_a_teacher(mmexp, towers):
+    assert mmexp("train", *towers, *SMALL, "objective=contrastive", "hydra.run.dir=run")[0] == 0
+    assert mmexp("export", "run", "--format", "open_clip", "--out", "model")[0] == 0
+    taught = ("task=distill", "teacher=open_clip:local-dir:model", "objective=[contrastive,distill]")
+    assert mmexp("train", *SMALL, *taught, "hydra.run.dir=student")[0] == 0
+
+
+def test_what_cannot_be_is_refused_and_leaves_nothing(mmexp, tmp_path):
+    assert mmexp("train", *SMALL, "objective=contrastive", "hydra.run.dir=run")[0] == 0
+    asked = ("export", "run", "--format", "open_clip", "--out", "model")
+    assert "are not open_clip's" in mmexp(*asked)[2]
+    assert not [path for path in tmp_path.iterdir() if "model" in path.name]
+    for words, told in (
+        (("export", "nowhere", *asked[2:]), "'nowhere' is not a run directory"),
+        (("export", "run", "--format", "open_clop", "--out", "x"), "Did you mean 'open_clip'"),
+        (("export", "run", "--out", "x"), "--format is missing"),
+        (("export", "run", "--format", "open_clip", "--out", "run"), "it is there already"),
+    ):
+        status, _, err = mmexp(*words)
+        assert status == 2 and told in err
