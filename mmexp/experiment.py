@@ -91,7 +91,7 @@ def prepare(request: Request) -> Experiment:
         encoder.gives_tokens = looked_at(config)[0]
     teachers: Any = frozen.model.encoders if frozen else None
     teacher = frozen or build.own_teacher(config, assembled)
-    reading = loading.of(source.splits["train"])
+    reading = loading.of(source.splits["train"], config["train"])
     strong, seed = build.strong(config), config["seed"]
     train = train_loader(source.splits["train"], encoders, reading, variation, teachers, strong, seed)
     budget: Any = build.make(config["budget"])

@@ -26,12 +26,17 @@ def main(arguments: Sequence[str]) -> int:
     places = [Path("outputs/evaluations") / f"{os.environ['MMEXP_STAMP']}-{i}-{run.name}" for i, run in enumerate(runs)]
     for (run, record), place in zip(records.items(), places, strict=True):
         more = [f"init_from={run}", "train=false", "evaluate=true", f"name={run.name}", f"hydra.run.dir={place}"]
-        own = [one for one in record["overrides"] if not _TRAINING.match(one.lstrip("+~"))]
+        own = [one for one in record["overrides"] if not _left_out(one.lstrip("+~"), overrides)]
         if status := train.main([*own, *overrides, *more, *flags]):
             return status
     if len(runs) > 1:
         _print(dict(zip(map(str, runs), places, strict=True)))
     return 0
+
+
+def _left_out(own: str, overrides: Sequence[str]) -> bool:
+    """Say whether an override of a run's own is of its training, or of its data where others are chosen."""
+    return bool(_TRAINING.match(own)) or (own.startswith("data") and any(one.startswith("data=") for one in overrides))
 
 
 def _record(run: Path) -> dict[str, Any]:

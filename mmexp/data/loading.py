@@ -45,9 +45,9 @@ class Loading:
     shots: PositiveInt | None = None
     fraction: Fraction | None = None
 
-    def of(self, train: Samples) -> "Loading":
-        """Return how `train` is read: what is left of it may be fewer rows than a batch."""
-        few = self.shots or self.fraction is not None
+    def of(self, train: Samples, trains: bool = True) -> "Loading":
+        """Return how `train` is read: what is left of it may be fewer rows than a batch, and so may it where nobody `trains`."""
+        few = self.shots or self.fraction is not None or not trains
         return replace(self, batch_size=min(self.batch_size, len(train))) if few else self
 
 

@@ -48,7 +48,8 @@ def write(config: Mapping[str, Any], model: Model, head: Any, folder: Path) -> N
 
 
 def _towers(config: Mapping[str, Any], model: Model) -> tuple[OpenClipImage, OpenClipText]:
-    image, text = (model.encoders.get(name, None) for name in ("image", "text"))
+    towers = dict(model.encoders.items())
+    image, text = (towers.get(name) for name in ("image", "text"))
     if not (isinstance(image, OpenClipImage) and isinstance(text, OpenClipText)):
         raise RequestError("--format open_clip: the run's towers are not open_clip's. Train with encoder=open_clip.")
     names = [config["encoder"][name]["name"] for name in ("image", "text")]
@@ -59,7 +60,7 @@ def _towers(config: Mapping[str, Any], model: Model) -> tuple[OpenClipImage, Ope
         or not isinstance(text.model.text_projection, Tensor)
     ):
         raise RequestError(
-            f"--format open_clip: towers {names[0]} and {names[1]} are not those of one CLIP of transformers. Others cannot be written."
+            f"--format open_clip: towers {names[0]} and {names[1]} are not those of one CLIP of transformers, as it has to be."
         )
     return image, text
 
