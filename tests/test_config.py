@@ -77,6 +77,11 @@ def test_nearest_name():
     assert nearest("zzz", ["a", "b"]) == " There is: a, b."
 
 
+@pytest.fixture(autouse=True)
+def stand_ins_are_trusted(monkeypatch):
+    monkeypatch.setenv("MMEXP_TRUST", "json")
+
+
 def config(**changes):
     whole = {
         "name": "x",
@@ -87,6 +92,8 @@ def config(**changes):
         "evaluate": True,
         "train": True,
         "log_every_steps": 10,
+        "trust": [],
+        "sweep": {"name": "now", "same_code": True},
         "encoder": {"image": {"_target_": "json.JSONDecoder"}, "text": {"_target_": "json.JSONDecoder"}, "base": None},
         "adapter": {"_target_": "mmexp.adapters.full.Full"},
         "fusion": {"_target_": "mmexp.fusion.concat.ConcatFusion", "dim": 8},

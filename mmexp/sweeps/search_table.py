@@ -25,7 +25,7 @@ def show(asked: Search, space: Space, ended: Sequence[FrozenTrial]) -> None:
     if best:
         own = [override for override in space.overrides(best[0].params) if not override.startswith("sweep.")]
         command = shlex.join(["mmexp", "train", *own])
-        console.print(f"best: {command}", soft_wrap=True, highlight=False)
+        console.print(f"best: {command}", soft_wrap=True, highlight=False, markup=False)
 
 
 def ranked(asked: Search, ended: Sequence[FrozenTrial]) -> list[FrozenTrial]:

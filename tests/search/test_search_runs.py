@@ -80,7 +80,9 @@ def test_a_search_prunes_and_goes_on_where_it_is_asked_for_more(tmp_path):
     assert f"{steps / 40:.0%} of the grid of 5" in out
     best = f"optimizer.lr={study.best_params['optimizer.lr']}"
     assert [
-        line for line in out.splitlines() if line.startswith("best: mmexp train encoder=tiny") and line.endswith(best)
+        line
+        for line in out.splitlines()
+        if line.startswith("best: mmexp train 'trust=[outside,stand_ins]' encoder=tiny") and line.endswith(best)
     ]
 
     _, err = ended(begin(tmp_path, *SEARCH, "optimizer.lr=1e-3,1e-2"), expect=2)

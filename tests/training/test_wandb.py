@@ -37,12 +37,13 @@ def train(folder: Path, *overrides: str, expect: int = 0):
 
 
 def wandb(*arguments: str) -> str:
-    """Run the `wandb` beside this Python; once more where its service is still closing the file of a run."""
+    """Run the `wandb` beside this Python; again where its service is still closing the file of a run."""
     tool = Path(sys.executable).with_name("wandb")
-    done = subprocess.run([tool, *arguments], capture_output=True, text=True)
-    if done.returncode:
-        time.sleep(5)
+    for _ in range(6):
         done = subprocess.run([tool, *arguments], capture_output=True, text=True)
+        if not done.returncode:
+            break
+        time.sleep(5)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
