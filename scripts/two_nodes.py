@@ -120,7 +120,7 @@ def restarted(folder: Path) -> str:
         "-m",
         "torch.distributed.run",
         "--nproc-per-node=2",
-        "--max-restarts=2",
+        "--max-restarts=5",
         "--master-port=29544",
         "-m",
         "mmexp",
