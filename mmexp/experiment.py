@@ -28,6 +28,7 @@ from mmexp.fitting import train_and_evaluate
 from mmexp.needs import looked_at
 from mmexp.pictures_kept import keep_pictures
 from mmexp.request import Experiment, Request
+from mmexp.resuming import resumed
 from mmexp.runs.record import RunRecord, write_metrics
 from mmexp.sequence import arrange
 from mmexp.sequence import told as sequence_of
@@ -139,7 +140,8 @@ def prepare(request: Request) -> Experiment:
         recompute(assembled.model)
     if hardware.compile:
         compile_blocks(assembled.model)
-    trainer = make_trainer(request, arguments, task, stopwatch, epoch_steps)
+    start = resumed(request)
+    trainer = make_trainer(request, arguments, task, stopwatch, epoch_steps, start)
     if keeping:
         keeping.epochs = ceil(steps / epoch_steps) if steps else sys.maxsize
         keeping.device = trainer.strategy.root_device
@@ -156,6 +158,7 @@ def prepare(request: Request) -> Experiment:
         keeping=keeping,
         limit=limit,
         resting=resting,
+        start=start,
     )
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from mmexp.data.orders import TrainOrder
 from mmexp.request import Experiment, Request
-from mmexp.resuming import fallen_back, resumed, steps_before
+from mmexp.resuming import discard_broken, steps_before
 from mmexp.sequence import measures
 from mmexp.sweeps.pruning import pruned
 from mmexp.tasks.base import Task
@@ -29,7 +29,7 @@ def train_and_evaluate(experiment: Experiment, request: Request) -> dict[str, fl
     metrics: dict[str, float] = {}
     if not request.config["train"]:
         return evaluate(task, trainer, evaluations) if request.config["evaluate"] else {}
-    start = resumed(request)
+    start = experiment.start
     if experiment.loaded and request.config["evaluate"]:
         # The history of a run that goes on has them already.
         before = evaluate(task, trainer, evaluations, logged=start is None)
@@ -39,7 +39,7 @@ def train_and_evaluate(experiment: Experiment, request: Request) -> dict[str, fl
     task.splits = ["val"] if "val" in evaluations else []
     order = cast(TrainOrder, experiment.train.batch_sampler)
     order.start = steps_before(start)
-    if trainer.is_global_zero and (told := fallen_back(request, start)):
+    if trainer.is_global_zero and (told := discard_broken(request.directory, start)):
         print(f"mmexp: {told}", file=sys.stderr)
     trainer.fit(task, experiment.train, evaluations.get("val"), ckpt_path=start, weights_only=True)
     if request.config["evaluate"] and not pruned(trainer):

@@ -82,10 +82,6 @@ class Prefix:
         for name in self.resting:
             encoder.get_submodule(name).eval()
 
-    def parts(self, encoder: nn.Module) -> list[nn.Module]:
-        """Return the modules below."""
-        return [encoder.get_submodule(name) for name in self.resting]
-
 
 def _given(*inputs: Any, **named: Any) -> Any:
     return inputs[0] if inputs else named["hidden_states"]

@@ -35,7 +35,7 @@ class Experiment:
     """Everything of a run, built and ready. `limit` names the key of `budget` that ends it, seconds apart.
 
     `towers` says of each encoder that came trained whose weights it has, `resting` are those, and the fusion, that no loss
-    reaches.
+    reaches. `start` is the checkpoint that the run goes on from.
     """
 
     task: Task
@@ -49,3 +49,4 @@ class Experiment:
     keeping: Keeping | None = None
     limit: str = "steps"
     resting: Sequence[str] = ()
+    start: Path | None = None

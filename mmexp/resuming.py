@@ -31,12 +31,17 @@ def resumed(request: Request) -> Path | None:
     raise RequestError(f"resume={asked}: there is no {directory / 'checkpoints' / 'last.ckpt'}.")
 
 
-def fallen_back(request: Request, start: Path | None) -> str | None:
-    """Return in words that the newest checkpoint was broken, and which one the run goes on from; None where it was not."""
+def discard_broken(directory: Path, start: Path | None) -> str | None:
+    """Return in words that the newest checkpoint is broken and which one the run goes on from; None where it is not.
+
+    A broken one of the run's own directory is removed: the next one written would put it in the place of the one before.
+    """
     if start is None or start.name == "last.ckpt":
         return None
     last = start.with_name("last.ckpt")
     why = damage(last) if last.is_file() else "it is missing"
+    if last.parent.parent.resolve() == directory.resolve():
+        last.unlink(missing_ok=True)
     return f"{last} is broken ({why}): going on from {start.name}, step {steps_before(start)}"
 
 

@@ -1,6 +1,7 @@
 """The Lightning trainer of a run: its callbacks, its loggers, when it validates."""
 
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -8,7 +9,7 @@ from lightning.pytorch.loggers import Logger
 
 from mmexp import build
 from mmexp.request import Request
-from mmexp.resuming import resumed, rows_before, steps_before
+from mmexp.resuming import rows_before, steps_before
 from mmexp.runs.table import falls
 from mmexp.sweeps.pruning import pruning
 from mmexp.tasks.base import Task
@@ -33,10 +34,11 @@ def make_trainer(
     task: Task,
     stopwatch: Stopwatch,
     epoch_steps: int,
+    start: Path | None,
 ) -> L.Trainer:
     """Return the trainer. Validations are spread evenly, the last one at the end of the budget (but for a few steps).
 
-    Where time alone ends the run, they come after so many epochs, and one at the end.
+    Where time alone ends the run, they come after so many epochs, and one at the end. It goes on from the checkpoint `start`.
     """
     config = request.config
     checkpointing, stopping = build.make(config["checkpoint"]), build.make(config["early_stopping"])
@@ -72,7 +74,7 @@ def make_trainer(
             *order_log(),
         ],
         plugins=[WholeCheckpoints()],
-        logger=make_loggers(request),
+        logger=make_loggers(request, start),
         log_every_n_steps=task.log_every_steps,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -82,9 +84,9 @@ def make_trainer(
     )
 
 
-def make_loggers(request: Request) -> list[Logger]:
+def make_loggers(request: Request, start: Path | None) -> list[Logger]:
     """Return the chosen loggers; the CSV history is always among them."""
-    config, start = dict(request.config), resumed(request)
+    config = dict(request.config)
     facts = RunFacts(
         request.directory,
         str(config["name"]),

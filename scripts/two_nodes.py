@@ -40,6 +40,8 @@ def ip(*words: str) -> None:
 def two_hosts() -> Iterator[None]:
     """Have two namespaces with an address each, joined by a cable."""
     for name in NAMES:
+        # One of the same name is left of a call that was killed.
+        subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
         ip("netns", "add", name)
     try:
         ip("link", "add", "mmexp0", "netns", NAMES[0], "type", "veth", "peer", "name", "mmexp0", "netns", NAMES[1])
@@ -120,8 +122,10 @@ def restarted(folder: Path) -> str:
         "-m",
         "torch.distributed.run",
         "--nproc-per-node=2",
-        "--max-restarts=5",
-        "--master-port=29544",
+        "--max-restarts=1",
+        # A store for each attempt: from a fixed one ranks would read the addresses of those that died.
+        "--rdzv-backend=c10d",
+        "--rdzv-endpoint=127.0.0.1:29544",
         "-m",
         "mmexp",
     ]

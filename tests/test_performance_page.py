@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 from performance_page import PLACE, page  # noqa: E402
+from profile_step import as_table  # noqa: E402
 
 sys.path.insert(0, str(ROOT / "scripts" / "bench"))
 from contest import Contest, Goal, Outcome, table  # noqa: E402
@@ -20,8 +21,13 @@ MEASURED = ROOT / "docs" / "performance"
 def test_the_page_is_what_was_measured():
     assert page(TEXT, MEASURED) == TEXT
     named = {name for _, name, _ in PLACE.findall(TEXT)}
-    assert named == {file.stem for file in MEASURED.glob("*.json")}
+    assert named == {file.stem for file in MEASURED.glob("*.json")} - {"profile"}
     assert named <= {file.stem for file in (ROOT / "scripts" / "bench").glob("*.py")}
+
+
+def test_the_profile_is_what_was_measured():
+    told = json.loads((MEASURED / "profile.json").read_text())
+    assert as_table(told) in TEXT
 
 
 @pytest.mark.parametrize("less", [False, True])

@@ -114,7 +114,8 @@ def log_comparison(node: Mapping[str, Any], sweep: str, directory: Path, rows: S
             group=sweep,
             job_type="comparison",
             tags=tags_of({}, node["tags"]),
-            dir=directory,
+            # W&B's service may be another process's, in another folder.
+            dir=directory.absolute(),
             settings=settings(),
             reinit="finish_previous",
         )

@@ -85,6 +85,14 @@ def test_a_broken_newest_one_falls_back_to_the_one_before_and_says_so(tmp_path, 
     assert resumed[1:] == whole[1:]
 
 
+def test_a_broken_one_never_takes_the_place_of_a_whole_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train_until(monkeypatch, 13, "hydra.run.dir=run")
+    Path("run/checkpoints/last.ckpt").write_bytes(b"torn")
+    train_until(monkeypatch, 14, "hydra.run.dir=run", "resume=auto")
+    assert written(Path("run")) and not [file for file in written(Path("run")) if damage(file)]
+
+
 def test_where_none_is_whole_it_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     train(monkeypatch, "hydra.run.dir=run", "budget.steps=4")
