@@ -15,6 +15,7 @@ from mmexp.sweeps.pruning import pruning
 from mmexp.tasks.base import Task
 from mmexp.tasks.continual import ContinualTask
 from mmexp.training.checkpoint_file import WholeCheckpoints
+from mmexp.training.elastic import meet
 from mmexp.training.interrupt import SignalCheckpoint
 from mmexp.training.loggers import RunFacts
 from mmexp.training.messages import quieten
@@ -56,7 +57,7 @@ def make_trainer(
         metric, every = None, task.steps_per_task
     directory = request.directory / "checkpoints"
     quieten()
-    return L.Trainer(
+    trainer = L.Trainer(
         **hardware,
         max_steps=task.total_steps or -1,
         max_epochs=-1,
@@ -82,6 +83,8 @@ def make_trainer(
         use_distributed_sampler=False,
         default_root_dir=request.directory,
     )
+    meet(trainer)
+    return trainer
 
 
 def make_loggers(request: Request, start: Path | None) -> list[Logger]:

@@ -116,16 +116,15 @@ def left_alone(folder: Path, dies: int) -> str:
     return "" if status else "the other one ended as if all was done"
 
 
-def restarted(folder: Path) -> str:
-    """Let torchrun restart two ranks of which one is killed."""
+def restarted(folder: Path, *rendezvous: str) -> str:
+    """Let torchrun, with its options `rendezvous`, restart two ranks of which one is killed."""
+    folder.mkdir()
     command = [
         "-m",
         "torch.distributed.run",
         "--nproc-per-node=2",
         "--max-restarts=1",
-        # A store for each attempt: from a fixed one ranks would read the addresses of those that died.
-        "--rdzv-backend=c10d",
-        "--rdzv-endpoint=127.0.0.1:29544",
+        *rendezvous,
         "-m",
         "mmexp",
     ]
@@ -154,7 +153,7 @@ def restarted(folder: Path) -> str:
     steps = [int(line.split()[0]) for line in order.read_text().splitlines()]
     again = [b for a, b in itertools.pairwise(steps) if b <= a]
     logged = len(losses(folder / "elastic"))
-    print(f"torchrun       one of two ranks killed, gone on from step {again}, {logged} steps logged")
+    print(f"torchrun {folder.name:<6} one of two ranks killed, gone on from step {again}, {logged} steps logged")
     return "" if again and again[0] > 0 and logged == 60 else f"restarted at {again}"
 
 
@@ -162,7 +161,8 @@ def main() -> int:
     """Show all of it."""
     with tempfile.TemporaryDirectory() as made, two_hosts():
         folder = Path(made)
-        wrong = [same_losses(folder), left_alone(folder, 0), left_alone(folder, 1), restarted(folder)]
+        wrong = [same_losses(folder), left_alone(folder, 0), left_alone(folder, 1)]
+        wrong += [restarted(folder / "static"), restarted(folder / "c10d", "--rdzv-backend=c10d")]
     for one in filter(None, wrong):
         print(f"WRONG: {one}")
     return int(any(wrong))

@@ -1,5 +1,6 @@
 """A process of a run on several that dies ends the others within a minute, with its error shown; it is no hang."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -83,3 +84,36 @@ def test_the_error_of_a_rank_is_shown(tmp_path):
         os.environ["PYTHONPATH"] = os.environ["PYTHONPATH"].partition(os.pathsep)[2]
     assert process.returncode == 1
     assert "RuntimeError: this rank has no more memory" in told
+
+
+def test_torchrun_restarts_ranks_that_go_on(tmp_path):
+    """The short form of scripts/two_nodes.py, with torchrun's store of one attempt after another."""
+    elastic = tmp_path / "elastic.log"
+    command = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "--max-restarts=1",
+        "--rdzv-backend=c10d",
+        "-m",
+        "mmexp",
+    ]
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    told = {**os.environ, "PYTHONPATH": path, "MMEXP_ORDER": str(tmp_path / "order"), "MMEXP_STAMP": "elastic"}
+    with elastic.open("wb") as log:
+        job = subprocess.Popen(
+            [sys.executable, *command, *RUN, "budget.steps=40", "resume=auto", "evaluate=false"],
+            cwd=tmp_path,
+            env=told,
+            stdout=log,
+            stderr=log,
+        )
+    order, begun = tmp_path / "order", time.monotonic()
+    while not (order.is_file() and len(order.read_text().splitlines()) > 8) and time.monotonic() - begun < 120:
+        time.sleep(0.02)
+    ranks = subprocess.run(["pgrep", "-P", str(job.pid), "-f", "mmexp"], capture_output=True, text=True).stdout.split()
+    os.kill(int(ranks[-1]), signal.SIGKILL)
+    assert job.wait(120) == 0, elastic.read_text()[-2000:]
+    steps = [int(line.split()[0]) for line in order.read_text().splitlines()]
+    # One restart, from a checkpoint and not from the start.
+    assert len([b for a, b in itertools.pairwise(steps) if b <= a and b > 0]) == 1
