@@ -65,7 +65,12 @@ def _added(mask: Tensor, dtype: torch.dtype, batch: torch.Size) -> Tensor:
 
 
 def places_of(mask: Tensor) -> Tensor:
-    """Return (T,) the positions of the real tokens in a flattened batch, `mask (B, N)`."""
+    """Return (T,) the positions of the real tokens in a flattened batch, `mask (B, N)`; of all tokens in an exported graph.
+
+    There a shape may not depend on what a tensor holds; the mask keeps the others out of what is said.
+    """
+    if torch.compiler.is_exporting():
+        return torch.arange(mask.numel(), device=mask.device)
     return mask.flatten().nonzero().squeeze(1)
 
 

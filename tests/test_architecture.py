@@ -55,7 +55,7 @@ MAY = {
     "chain": {"errors", "compose", "config"},
     "resume_proof": {"errors"},
     "matrix": {"errors", "compose", "config", "signatures", "tasks", "request", "experiment", "matrix"},
-    "exporting": {"errors", "encoders", "model", "exporting"},
+    "exporting": {"errors", "types", "attention", "encoders", "model", "exporting"},
     "inference": {"types", "data", "build"},
     "comparison": {"errors", "runs", "comparison"},
     "sweeps": {"errors", "pace", "compose", "config", "build", "runs", "comparison", "training", "sweeps"},

@@ -94,3 +94,69 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(mmexp, tmp_path):
     ):
         status, _, err = mmexp(*words)
         assert status == 2 and told in err
+
+
+@pytest.fixture
+def plain(tmp_path) -> list[str]:
+    """A picture tower of timm as it is, and a text tower of transformers, both small."""
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    folder = tmp_path / "bert"
+    folder.mkdir()
+    marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = [*marks, "a", "##a", "picture", "small", "red", "blue", "on", "the", "left", "of"]
+    BertTokenizer(vocab={word: i for i, word in enumerate(words)}).save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=len(words), **sizes)).save_pretrained(folder)
+    image = ("encoder/image=timm", "encoder.image.name=vit_tiny_patch16_224", "encoder.image.image_size=32")
+    options = "{patch_size: 8, embed_dim: 32, depth: 2, num_heads: 2}"
+    return [*image, f"encoder.image.options={options}", "encoder/text=huggingface", f"encoder.text.name={folder}"]
+
+
+@pytest.mark.parametrize(
+    ("form", "more"),
+    [
+        ("hf", ()),
+        ("hf", ("adapter/text=lora",)),
+        ("peft", ("adapter/text=lora",)),
+        ("peft", ("adapter/text=rslora", "adapter.text.last=1")),
+        ("peft", ("adapter/text=dora",)),
+        ("onnx", ()),
+        ("torch", ()),
+    ],
+    ids=str,
+)
+def test_other_libraries_load_it_and_say_the_same(mmexp, plain, form, more):
+    status, _, err = mmexp("train", *plain, *SMALL, "objective=contrastive", *more, "hydra.run.dir=run")
+    assert status == 0, err
+    status, out, err = mmexp("export", "run", "--format", form, "--out", "model")
+    assert status == 0, err
+    assert f"model: {form}, vectors as the run's to" in out
+    if form == "peft":
+        assert {"adapter_config.json", "adapter_model.safetensors"} <= {p.name for p in Path("model/text").iterdir()}
+    if form == "hf":
+        from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+
+        assert AutoModel.from_pretrained("model/image").config.model_type == "timm_wrapper"
+        assert AutoTokenizer.from_pretrained("model/text").vocab_size == 15
+        assert AutoImageProcessor.from_pretrained("model/image").data_config["input_size"] == (3, 32, 32)
+    if form in ("onnx", "torch"):
+        told = json.loads(Path("model/inputs.json").read_text())
+        assert told["image"]["inputs"]["pixels"] == ["uint8", 3, 32, 32]
+        assert (Path("model") / "text-tokenizer" / "tokenizer.json").is_file()
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch"])
+def test_small_towers_from_scratch_are_taken_by_torch_and_onnx(mmexp, form):
+    towers = ("encoder/image=cnn", "encoder.text.depth=1", "encoder.text.positions=rotary")
+    assert mmexp("train", *SMALL, *towers, "objective=contrastive", "hydra.run.dir=run")[0] == 0
+    status, _, err = mmexp("export", "run", "--format", form, "--out", "model")
+    assert status == 0, err
+    refused = mmexp("export", "run", "--format", "hf", "--out", "other")[2]
+    assert "Choose --format onnx or torch" in refused
+
+
+def test_a_run_without_layers_beside_its_weights_is_no_adapter(mmexp, plain):
+    assert mmexp("train", *plain, *SMALL, "objective=contrastive", "hydra.run.dir=run")[0] == 0
+    assert "with LoRA beside its weights" in mmexp("export", "run", "--format", "peft", "--out", "model")[2]

@@ -1,6 +1,6 @@
 """From configuration to objects. The only room that instantiates; each function builds one thing from plain arguments."""
 
-from mmexp.build.adapting import adapter_of
+from mmexp.build.adapting import adapter_of, adapters_of
 from mmexp.build.assembling import Assembled, assemble, starting_weights
 from mmexp.build.choosing import best_by, check_best, monitored_by
 from mmexp.build.making import ASSETS, Config, factory, make
@@ -22,6 +22,7 @@ __all__ = [
     "Assembled",
     "Config",
     "adapter_of",
+    "adapters_of",
     "assemble",
     "balance",
     "best_by",

@@ -46,8 +46,9 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
     adapters = adapters_of(config, built)
     # Adapters of tasks in sequence are for what the first of these trains, fresh or not.
     of_tasks = adapter_of(config) is not config["adapter"]
-    needs_weights = not of_tasks and any(adapter.needs_weights for adapter in adapters.values())
     trained = {name for name, encoder in built.encoders.items() if comes_trained(config["encoder"][name], encoder)}
+    bare = {name: adapter for name, adapter in adapters.items() if name.rpartition(".")[2] not in trained}
+    needs_weights = not of_tasks and any(adapter.needs_weights for adapter in bare.values())
     start = starting_weights(config, needs_weights and trained < set(built.encoders))
     loaded, carried = None, set()
     if start is not None:
@@ -68,8 +69,8 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
     towers = trained_towers(config, built, loaded.parts if loaded else ())
     known = {f"encoders.{name}" for name in towers} | set(loaded.parts if loaded else ())
     fresh = set() if of_tasks else set(adapters) - known
-    if bare := _bare(config, adapters, fresh, carried):
-        raise RequestError(_no_base(config, bare, loaded))
+    if lacking := _bare(config, adapters, fresh, carried):
+        raise RequestError(_no_base(config, lacking, loaded))
     put_on(built, adapters, set(adapters) - fresh - carried)
     if not config["train"] and not known:
         raise RequestError("train=false measures what was loaded, and nothing was. Set init_from=RUN_DIRECTORY.")

@@ -62,8 +62,8 @@ def best_checkpoint(directory: Path) -> Path:
     return existing[0]
 
 
-def restore(path: Path) -> tuple[Model, dict[str, nn.Module]]:
-    """Return model and objectives of a run, or of a weights file; what an adapter added is merged if it can be."""
+def restore(path: Path, merged: bool = True) -> tuple[Model, dict[str, nn.Module]]:
+    """Return model and objectives of a run, or of a weights file; what an adapter added is `merged` if it can be."""
     if path.is_dir():
         config, weights = run_config(path), read_weights(best_checkpoint(path))
     else:
@@ -74,7 +74,7 @@ def restore(path: Path) -> tuple[Model, dict[str, nn.Module]]:
     adapters = adapters_of(config, built)
     put_on(built, adapters, adapted(weights, adapters))
     nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)}).load_state_dict(weights)
-    for name, part in parts_of(built).items():
+    for name, part in parts_of(built).items() if merged else ():
         adapters[name].merge(part)
     return built, heads
 

@@ -1,5 +1,6 @@
 """`mmexp export`: a run's model in a form that others load, tried before it is said to be there."""
 
+import importlib
 import json
 import shutil
 import tempfile
@@ -9,7 +10,13 @@ from typing import Any
 
 from mmexp.errors import RequestError, nearest
 
-FORMATS = ("open_clip",)
+FORMATS = {
+    "open_clip": "open_clip_folder",
+    "hf": "hf_folders",
+    "peft": "peft_folders",
+    "onnx": "onnx_graphs",
+    "torch": "torch_programs",
+}
 USAGE = "mmexp export RUN --format FORMAT --out FOLDER"
 
 
@@ -23,31 +30,33 @@ def main(arguments: Sequence[str]) -> int:
         raise RequestError(f"--out {out}: it is there already. Name another folder, or remove it.")
     if not (run / "run.json").is_file():
         raise RequestError(f"'{run}' is not a run directory: it has no run.json.")
-    from mmexp import build
-    from mmexp.exporting import open_clip_folder as form_of
-
-    config = build.run_config(run)
-    model, heads = build.restore(run)
-    head = next((one for one in heads.values() if hasattr(one, "heads") and hasattr(one, "embed")), None)
-    if head is None:
-        raise RequestError(
-            f"--format {form}: no objective of '{run}' has a common space. It takes contrastive or siglip."
-        )
+    subject = _subject(run, merged=form != "peft")
+    form_of: Any = importlib.import_module(f"mmexp.exporting.{FORMATS[form]}")
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        form_of.write(config, model, head, beside)
-        off = form_of.difference(model, head, beside)
+        form_of.write(subject, beside)
+        off = form_of.difference(subject, beside)
         if off > form_of.TOLERANCE:
             raise RequestError(
                 f"--format {form}: what was written says other vectors than the run, by {off:.1e}; nothing is kept."
             )
         (beside / "README.md").write_text(card(run, json.loads((run / "run.json").read_text()), form))
+        beside.chmod(0o755)
         beside.rename(out)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     print(f"{out}: {form}, vectors as the run's to {off:.1e} (at most {form_of.TOLERANCE:.0e})")
     return 0
+
+
+def _subject(run: Path, merged: bool) -> Any:
+    from mmexp import build
+    from mmexp.exporting.subject import Subject
+
+    config = build.run_config(run)
+    model, heads = build.restore(run, merged)
+    return Subject(str(run), config, model, heads, build.adapters_of(config, model))
 
 
 def _asked(arguments: list[str]) -> tuple[Path, dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from torch import nn
 
 from mmexp.attention import masked_mean, pack, places_of, unpack
@@ -55,7 +56,7 @@ class Transformer(TextEncoder):
         places, length = places_of(mask), ids.shape[1]
         tokens = self.embed(ids.flatten()[places])
         if self.positions is not None:
-            tokens = tokens + self.positions[places % length]
+            tokens = tokens + self.positions[torch.arange(length, device=ids.device).expand_as(ids).flatten()[places]]
         if "added" in prepared:
             tokens = tokens + pack(prepared["added"], places)
         tokens = self.dropout(tokens)

@@ -11,6 +11,8 @@ from torch import Tensor
 from mmexp.encoders.open_clip_image import OpenClipImage
 from mmexp.encoders.open_clip_text import OpenClipText
 from mmexp.errors import RequestError
+from mmexp.exporting.subject import Subject
+from mmexp.exporting.towers import CAPTIONS, values_of
 from mmexp.model import Model
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
@@ -18,14 +20,15 @@ CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 TOLERANCE = 1e-5
 
 
-def write(config: Mapping[str, Any], model: Model, head: Any, folder: Path) -> None:
-    """Write configuration and weights. `head.heads` are the linear maps of both towers into the common space.
+def write(subject: Subject, folder: Path) -> None:
+    """Write configuration and weights.
 
     Raises RequestError for towers that open_clip cannot build from one configuration.
     """
     from safetensors.torch import save_file
 
-    image, text = _towers(config, model)
+    config, head = subject.config, subject.space
+    image, text = _towers(config, subject.model)
     told = _model_config(str(config["encoder"]["image"]["name"]))
     width = head.heads["image"].out_features
     told |= {"embed_dim": width, "custom_text": True}
@@ -34,7 +37,7 @@ def write(config: Mapping[str, Any], model: Model, head: Any, folder: Path) -> N
     state |= {"visual.proj": head.heads["image"].weight.T, "text.text_projection": head.heads["text"].weight.T}
     state["logit_scale"] = head.log_scale
     if hasattr(head, "bias"):
-        told["init_logit_bias"], state["logit_bias"] = float(head.bias), head.bias
+        told["init_logit_bias"], state["logit_bias"] = head.bias.item(), head.bias
     mode = "squash" if image.squash else "shortest"
     seen = {
         "size": image.image_size,
@@ -75,27 +78,20 @@ def _model_config(name: str) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def difference(model: Model, head: Any, folder: Path) -> float:
+def difference(subject: Subject, folder: Path) -> float:
     """Return how far the vectors of what open_clip loads from `folder` are from the run's, at most.
 
     Pictures of several sizes and captions of several lengths go through each one's own preparation.
     """
-    import numpy as np
     import open_clip
-    from PIL import Image
 
-    draws = np.random.default_rng(0)
-    pictures = [
-        Image.fromarray(draws.integers(256, size=(*size, 3), dtype=np.uint8))
-        for size in ((80, 100), (64, 64), (150, 70))
-    ]
-    captions = ["a picture", "a very small red thing on the left of a blue one", "word"]
+    pictures, captions = values_of(subject.model.encoders["image"]), list(CAPTIONS)
     loaded, _, prepare = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     loaded.eval()
     pixels: Tensor = torch.stack([prepare(picture) for picture in pictures])
     ids = open_clip.get_tokenizer(f"local-dir:{folder}")(captions)
     theirs = {"image": loaded.encode_image(pixels, normalize=True), "text": loaded.encode_text(ids, normalize=True)}
-    model.eval()
+    model, head = subject.model.eval(), subject.space
     towers = {"image": pictures, "text": captions}
     ours = head.embed(model.encode({name: model.encoders[name].prepare(values) for name, values in towers.items()}))
     return max(float((ours[name] - vectors).abs().max()) for name, vectors in theirs.items())

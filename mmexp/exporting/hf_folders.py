@@ -1,0 +1,101 @@
+"""A run's towers in the form of the transformers library: a folder a tower, with its processor, that AutoModel loads.
+
+What stands behind a tower here, the mean of its tokens or its own pooling, and the linear map into the common space, is in
+`heads.safetensors`: `vectors = normalize(pooled @ TOWER.weight.T)`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmexp.encoders.huggingface_text import HuggingFaceText
+from mmexp.encoders.timm_image import TimmImage
+from mmexp.errors import RequestError
+from mmexp.exporting.subject import Subject
+from mmexp.exporting.towers import Tower, farthest, prepared_rows
+
+HEADS = "heads.safetensors"
+TOLERANCE = 1e-5
+
+
+def write(subject: Subject, folder: Path) -> None:
+    """Write a folder for each tower, and the heads. Raises RequestError for a tower that is neither of transformers nor timm."""
+    from safetensors.torch import save_file
+
+    for name, tower in subject.towers.items():
+        encoder = tower.encoder
+        if isinstance(encoder, HuggingFaceText):
+            encoder.model.save_pretrained(folder / name)
+            encoder.tokenizer.save_pretrained(folder / name)
+        elif isinstance(encoder, TimmImage):
+            _write_timm(subject.config["encoder"][name], encoder, folder / name)
+        else:
+            raise RequestError(
+                f"--format hf: {name} ({type(encoder).__name__}) is no model of transformers or timm. Choose "
+                "--format onnx or torch, which take any encoder."
+            )
+    heads = {f"{name}.weight": head.weight.detach().contiguous() for name, head in subject.space.heads.items()}
+    save_file({**heads, "log_scale": subject.space.log_scale.detach().clone()}, folder / HEADS)
+
+
+def _write_timm(node: Any, encoder: TimmImage, folder: Path) -> None:
+    """Write a model of timm as transformers wraps it."""
+    from transformers import TimmWrapperConfig, TimmWrapperModel
+
+    if node.get("stem") or node.get("positions") not in (None, "learned") or not encoder.own_head:
+        raise RequestError(
+            "--format hf: timm alone cannot build this picture tower (stem, positions or pooling of ours). Choose --format "
+            "onnx or torch."
+        )
+    size = encoder.image_size
+    arguments = {"img_size": size} if hasattr(encoder.model, "pos_embed") else {}
+    about = {
+        "input_size": [3, size, size],
+        "mean": list(encoder.mean),
+        "std": list(encoder.std),
+        "interpolation": "bicubic",
+        "crop_pct": size / encoder.shorter,
+        "crop_mode": "squash" if encoder.squash else "center",
+    }
+    config: Any = TimmWrapperConfig(architecture=node["name"], model_args={**arguments, **(node.get("options") or {})})
+    config.pretrained_cfg = about
+    wrapped: Any = TimmWrapperModel(config)
+    try:
+        wrapped.timm_model.load_state_dict(encoder.model.state_dict(), strict=False)
+    except RuntimeError as error:
+        raise RequestError(
+            f"--format hf: timm's {node['name']} takes other weights: {str(error).splitlines()[0]}"
+        ) from error
+    wrapped.save_pretrained(folder)
+
+
+@torch.no_grad()
+def difference(subject: Subject, folder: Path) -> float:
+    """Return how far the vectors of what AutoModel loads are from the run's, through its own processor too."""
+    from safetensors.torch import load_file
+
+    heads = load_file(folder / HEADS)
+    off = [
+        farthest(tower, {3: _said(tower, folder / name, heads[f"{name}.weight"])})
+        for name, tower in subject.towers.items()
+    ]
+    return max(off)
+
+
+def _said(tower: Tower, folder: Path, head: Tensor) -> Tensor:
+    from transformers import AutoModel, AutoTokenizer
+
+    loaded = AutoModel.from_pretrained(folder).eval()
+    prepared = prepared_rows(tower)
+    if tower.encoder.modality == "text":
+        from mmexp.exporting.towers import CAPTIONS
+
+        told = AutoTokenizer.from_pretrained(folder)(list(CAPTIONS), padding=True, return_tensors="pt")
+        tokens, mask = loaded(**told).last_hidden_state, told["attention_mask"][..., None]
+        pooled = (tokens * mask).sum(1) / mask.sum(1)
+    else:
+        pixels = tower.encoder._normalised(prepared)
+        pooled = loaded(pixel_values=pixels).pooler_output
+    return nn.functional.normalize(pooled.flatten(1) @ head.T, dim=-1)

@@ -1,0 +1,89 @@
+"""A run's LoRA layers in the form of the peft library: a folder a tower, that `PeftModel.from_pretrained(base, FOLDER)` loads.
+
+The weights below are not written: `base` is the model of the transformers library that the tower was made from. The linear
+map into the common space is in `heads.safetensors`.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmexp.attention import masked_mean
+from mmexp.encoders.huggingface_text import HuggingFaceText
+from mmexp.encoders.packages import located
+from mmexp.errors import RequestError
+from mmexp.exporting.subject import Subject
+from mmexp.exporting.towers import farthest, prepared_rows
+
+HEADS = "heads.safetensors"
+TOLERANCE = 1e-5
+
+
+def write(subject: Subject, folder: Path) -> None:
+    """Write the layers beside the weights of each tower that has some. Raises RequestError where there are none."""
+    from safetensors.torch import save_file
+
+    written = [name for name in subject.towers if _written(subject, name, folder / name)]
+    if not written:
+        raise RequestError(
+            "--format peft: no tower of this run is a model of transformers with LoRA beside its weights. Train with "
+            "encoder/text=huggingface adapter=lora, or choose another format."
+        )
+    heads = {f"{name}.weight": head.weight.detach().contiguous() for name, head in subject.space.heads.items()}
+    save_file(heads, folder / HEADS)
+
+
+def _written(subject: Subject, name: str, folder: Path) -> bool:
+    from peft.tuners.lora import LoraLayer
+    from safetensors.torch import save_file
+
+    encoder, adapter = subject.towers[name].encoder, subject.adapters.get(f"encoders.{name}")
+    layers = {n.removeprefix("model."): one for n, one in encoder.named_modules() if isinstance(one, LoraLayer)}
+    if not layers or not isinstance(encoder, HuggingFaceText):
+        return False
+    folder.mkdir()
+    _config(str(subject.config["encoder"][name]["name"]), layers, adapter).save_pretrained(str(folder))
+    kept = {}
+    for key, weight in encoder.state_dict().items():
+        if ".lora_" in key:
+            told = re.sub(r"(\.lora_\w+)\.default", r"\1", key.removeprefix("model."))
+            kept[f"base_model.model.{told}"] = weight.detach().contiguous()
+    save_file(kept, folder / "adapter_model.safetensors")
+    return True
+
+
+def _config(base: str, layers: dict[str, Any], adapter: Any) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules="|".join(re.escape(layer) for layer in layers),
+        base_model_name_or_path=base,
+        inference_mode=True,
+        **adapter.variant,
+    )
+
+
+@torch.no_grad()
+def difference(subject: Subject, folder: Path) -> float:
+    """Return how far the vectors of what peft loads onto the base are from the run's, at most."""
+    from peft import PeftModel
+    from safetensors.torch import load_file
+    from transformers import AutoModel
+
+    heads, off = load_file(folder / HEADS), []
+    for name, tower in subject.towers.items():
+        if not (folder / name).is_dir():
+            continue
+        base = AutoModel.from_pretrained(located(str(subject.config["encoder"][name]["name"])), dtype=torch.float32)
+        loaded = PeftModel.from_pretrained(base, str(folder / name)).eval()
+        prepared = prepared_rows(tower)
+        tokens = loaded(input_ids=prepared["ids"], attention_mask=prepared["mask"].long()).last_hidden_state
+        pooled = masked_mean(tokens, prepared["mask"])
+        off.append(farthest(tower, {3: nn.functional.normalize(pooled @ heads[f"{name}.weight"].T, dim=-1)}))
+    return max(off)
