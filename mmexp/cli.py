@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train one run, or with -m a sweep:  mmexp train encoder=cnn fusion=concat",
     "plan": "what a run would be, before it runs: parameters, FLOPs, memory, steps",
     "evaluate": "finished runs measured on their own or other data:  mmexp evaluate RUN... [data=table data.train=...]",
+    "compress": "a run made smaller, step by step:  mmexp compress RUN prune=0.5 recover=300 quantize=int8",
     "export": "a run's model in a form that others load:  mmexp export RUN --format open_clip --out DIR",
     "cache": "what frozen parts said, kept on disk:  mmexp cache [ls | rm KEY... | rm all]",
     "chain": "stages one after the other, each from the last:  mmexp chain three_stages",

@@ -37,6 +37,7 @@ SECTIONS = (
     "average",
     "early_stopping",
     "trainer",
+    "compression",
     "sweep",
 )
 # Keys that a part shares with all of its group, beside those of its own target.

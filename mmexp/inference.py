@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mmexp import build
+from mmexp.compression.packing import packed, size
 from mmexp.data.loaders import evaluation_loader
 from mmexp.data.loading import Loading
 from mmexp.types import Batch
@@ -18,14 +19,15 @@ REPEATS, WARM_UP, BATCH = 50, 5, 64  # calls that are timed, calls before them, 
 
 
 def inference_facts(directory: Path) -> dict[str, Any]:
-    """Return `latency_ms` of embedding one prepared row of each modality (p50, p95), `rows_per_second` and `megabytes`.
+    """Return `latency_ms` of embedding one prepared row of each modality (p50, p95), `rows_per_second` and size.
 
     Rows are those of an evaluation set, prepared beforehand; a batch holds `BATCH` rows or all there are, in all modalities.
-    The adapter is merged. Megabytes (10^6 bytes) are those of model and embedding head as safetensors.
+    The adapter is merged. Megabytes (10^6 bytes) are those of the tensors of model and embedding head as they are stored,
+    `parameters` the number of their weights.
     """
     model, heads = build.restore(directory)
     head = next((head for head in heads.values() if hasattr(head, "embed")), nn.Identity())
-    whole = nn.ModuleDict({"model": model, "head": head}).eval()
+    nn.ModuleDict({"model": model, "head": head}).eval()
     show: Any = getattr(head, "embed", head)
     splits = build.data_source(build.run_config(directory)).splits
     samples = splits["test"] if "test" in splits else splits["val"]
@@ -37,10 +39,12 @@ def inference_facts(directory: Path) -> dict[str, Any]:
     with torch.inference_mode():
         latencies = {name: _milliseconds(embed, {name: one[name]}) for name in model.encoders}
         together = _milliseconds(embed, batch)
+    count, stored = _size(directory)
     return {
+        "parameters": count,
         "latency_ms": latencies,
         "rows_per_second": round(1000 * len(batch["index"]) / together["p50"], 1),
-        "megabytes": round(_stored_bytes(whole) / 1e6, 3),
+        "megabytes": round(stored / 1e6, 3),
     }
 
 
@@ -55,8 +59,11 @@ def _milliseconds(embed: Callable[[Batch], None], inputs: Batch) -> dict[str, fl
     return {"p50": round(float(p50), 3), "p95": round(float(p95), 3)}
 
 
-def _stored_bytes(module: nn.Module) -> int:
-    from safetensors.torch import save
-
-    # Cloned, for the format refuses tensors that share their memory.
-    return len(save({name: tensor.detach().clone().contiguous() for name, tensor in module.state_dict().items()}))
+def _size(directory: Path) -> tuple[int, int]:
+    """Return how many weights model and embedding head have, and the bytes that they take as they are stored."""
+    model, heads = build.restore(directory, computing=False)
+    head = next((head for head in heads.values() if hasattr(head, "embed")), nn.Identity())
+    whole = nn.ModuleDict({"model": model, "head": head})
+    how = (build.run_config(directory).get("compression") or {}).get("quantize")
+    state = whole.state_dict()
+    return sum(p.numel() for p in whole.parameters()), size(packed(state, how) if how else state)

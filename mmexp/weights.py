@@ -8,6 +8,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from mmexp.compression.packing import unpacked
 from mmexp.errors import RequestError, nearest
 
 Weights = Mapping[str, Tensor]
@@ -43,7 +44,10 @@ class Loaded:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file or a checkpoint. Nothing in it is executed. Raises RequestError."""
+    """Return the tensors of a safetensors file or a checkpoint, small integers as the numbers that they stand for.
+
+    Nothing in it is executed. Raises RequestError.
+    """
     if not path.is_file():
         near = nearest(path.name, [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else [])
         raise RequestError(f"'{path}': no such weights file.{near}")
@@ -51,7 +55,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path)
+            return unpacked(load_file(path))
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise RequestError(f"'{path}' cannot be read as weights: {str(error).splitlines()[0]}") from error
@@ -62,7 +66,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     tensors = {name: tensor for name, tensor in found.items() if not str(name).startswith(passing)}
     if not tensors or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise RequestError(f"'{path}' holds no state_dict of tensors.")
-    return tensors
+    return unpacked(tensors)
 
 
 def part_of(name: str) -> str:

@@ -9,15 +9,19 @@ import torch
 from torch import nn
 
 from mmexp.build.adapting import adapted, adapter_of, adapters_of, parts_of, put_on, refuse_foreign_layers
-from mmexp.build.making import ASSETS, Config
+from mmexp.build.making import ASSETS, Config, make
 from mmexp.build.parts import model, objectives
 from mmexp.build.restoring import weights_of
 from mmexp.build.teaching import check_teacher, self_taught_objectives, teaches_itself
 from mmexp.build.towers import comes_trained, other_heads, trained_towers
 from mmexp.combinations import of_towers
+from mmexp.compression.pruning import keep_zeros
+from mmexp.compression.quantizing import quantize, train_as_if
+from mmexp.compression.shapes import fit
 from mmexp.errors import RequestError, nearest
 from mmexp.model import Model
 from mmexp.needs import check_needs
+from mmexp.training.compression import Compression
 from mmexp.types import Adapter, Supervision, TeacherShape
 from mmexp.weights import Loaded, load_parts, with_spaces
 
@@ -43,7 +47,7 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
     shape = built.shape(len(supervision.classes), taught, supervision)
     check_teacher(config, shape)
     heads = self_taught_objectives(config, built, shape) if teaches_itself(config) else objectives(config, shape)
-    adapters = adapters_of(config, built)
+    adapters, settings = adapters_of(config, built), make(config["compression"])
     # Adapters of tasks in sequence are for what the first of these trains, fresh or not.
     of_tasks = adapter_of(config) is not config["adapter"]
     trained = {name for name, encoder in built.encoders.items() if comes_trained(config["encoder"][name], encoder)}
@@ -59,8 +63,10 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
         unlike = _other_heads(built, theirs) if theirs else {}
         if not config["init_from"]:  # of a base that nobody named
             unlike |= {f"encoders.{name}": "it comes with weights of its own" for name in trained}
-        put_on(built, adapters, carried)
         whole = nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)})
+        if settings.shapes == "loaded":
+            fit(whole, found)
+        put_on(built, adapters, carried)
         spaces = {name: config["objective"][name]["space"] for name, head in heads.items() if hasattr(head, "space")}
         weights = with_spaces(whole.state_dict(), found, spaces)
         loaded = load_parts(whole, weights, str(start), unlike)
@@ -78,7 +84,23 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
         raise RequestError(
             "nothing is left to train: all is frozen. Choose adapter=lora or adapter=full, or train=false."
         )
+    _compress(built, settings, config["train"])
     return Assembled(built, heads, loaded, towers)
+
+
+def _compress(built: Model, settings: Compression, trains: bool) -> None:
+    """Have layers compute, or be trained, as the run's compression says. Raises RequestError where they cannot."""
+    if settings.quantize and trains:
+        raise RequestError(
+            f"compression.quantize={settings.quantize}: small integers are not trained. Set compression.aware=true, and quantize "
+            "what comes out."
+        )
+    if settings.quantize:
+        quantize(built, settings.quantize)
+    if trains and settings.zeros == "kept":
+        keep_zeros(built)
+    if trains and settings.aware:
+        train_as_if(built)
 
 
 def _other_heads(built: Model, theirs: Model) -> dict[str, str]:

@@ -11,6 +11,8 @@ from torch import nn
 from mmexp.build.adapting import adapted, adapters_of, parts_of, put_on
 from mmexp.build.making import Config
 from mmexp.build.parts import model, objectives
+from mmexp.compression.quantizing import quantize
+from mmexp.compression.shapes import fit
 from mmexp.errors import RequestError
 from mmexp.model import Model
 from mmexp.runs.parents import checkpoints
@@ -62,8 +64,11 @@ def best_checkpoint(directory: Path) -> Path:
     return existing[0]
 
 
-def restore(path: Path, merged: bool = True) -> tuple[Model, dict[str, nn.Module]]:
-    """Return model and objectives of a run, or of a weights file; what an adapter added is `merged` if it can be."""
+def restore(path: Path, merged: bool = True, computing: bool = True) -> tuple[Model, dict[str, nn.Module]]:
+    """Return model and objectives of a run, or of a weights file; what an adapter added is `merged` if it can be.
+
+    `computing` as it does when it is used: with small integers, if the run is quantized.
+    """
     if path.is_dir():
         config, weights = run_config(path), read_weights(best_checkpoint(path))
     else:
@@ -71,12 +76,21 @@ def restore(path: Path, merged: bool = True) -> tuple[Model, dict[str, nn.Module
     built = model(config, _modalities(weights))
     # Heads first, as in `assemble`: of prompts texts become shorter.
     heads = objectives(config, built.shape(_classes(config, weights), _taught_widths(config, weights)))
+    whole = nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)})
+    if _shapes(config) == "loaded":
+        fit(whole, weights)
     adapters = adapters_of(config, built)
     put_on(built, adapters, adapted(weights, adapters))
-    nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)}).load_state_dict(weights)
+    whole.load_state_dict(weights)
     for name, part in parts_of(built).items() if merged else ():
         adapters[name].merge(part)
+    if how := (config.get("compression") or {}).get("quantize") if computing else None:
+        quantize(built, how)
     return built, heads
+
+
+def _shapes(config: Config) -> str:
+    return (config.get("compression") or {}).get("shapes", "own")
 
 
 def _classes(config: Config, weights: Mapping[str, torch.Tensor]) -> int:
@@ -104,7 +118,7 @@ def weights_of(path: Path) -> tuple[dict[str, torch.Tensor], Model | None]:
     With them comes the model that they are of, of a file only as its configuration says, and None where it says nothing.
     """
     if path.is_dir():
-        built, heads = restore(path)
+        built, heads = restore(path, computing=False)
         return dict(nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)}).state_dict()), built
     weights = read_weights(path)
     return weights, _described(path, weights)

@@ -2,17 +2,13 @@
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mmexp.commands import train
+from mmexp.commands.replaying import own_overrides, record_of
 from mmexp.compose import flags_first
 from mmexp.errors import RequestError
-
-# What belongs to how a run was trained, and not to what it is.
-_TRAINING = re.compile(r"(hydra\.|resume=|init_from=|train=|evaluate=|name=|sweep\.|budget\.|continual=)")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -22,28 +18,16 @@ def main(arguments: Sequence[str]) -> int:
     overrides = [word for word in words if "=" in word]
     if not runs:
         raise RequestError("mmexp evaluate: name a run directory: mmexp evaluate outputs/runs/NAME [KEY=VALUE ...].")
-    records = {run: _record(run) for run in runs}
+    records = {run: record_of(run) for run in runs}
     places = [Path("outputs/evaluations") / f"{os.environ['MMEXP_STAMP']}-{i}-{run.name}" for i, run in enumerate(runs)]
     for (run, record), place in zip(records.items(), places, strict=True):
         more = [f"init_from={run}", "train=false", "evaluate=true", f"name={run.name}", f"hydra.run.dir={place}"]
-        own = [one for one in record["overrides"] if not _left_out(one.lstrip("+~"), overrides)]
+        own = own_overrides(record, overrides)
         if status := train.main([*own, *overrides, *more, *flags]):
             return status
     if len(runs) > 1:
         _print(dict(zip(map(str, runs), places, strict=True)))
     return 0
-
-
-def _left_out(own: str, overrides: Sequence[str]) -> bool:
-    """Say whether an override of a run's own is of its training, or of its data where others are chosen."""
-    return bool(_TRAINING.match(own)) or (own.startswith("data") and any(one.startswith("data=") for one in overrides))
-
-
-def _record(run: Path) -> dict[str, Any]:
-    file = run / "run.json"
-    if not file.is_file():
-        raise RequestError(f"'{run}' is not a run directory: it has no run.json.")
-    return json.loads(file.read_text())
 
 
 def _print(places: dict[str, Path]) -> None:
