@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": "finished runs measured on their own or other data:  mmexp evaluate RUN... [data=table data.train=...]",
     "compress": "a run made smaller, step by step:  mmexp compress RUN prune=0.5 recover=300 quantize=int8",
     "export": "a run's model in a form that others load:  mmexp export RUN --format open_clip --out DIR",
+    "serve": "a run behind HTTP, with a page to search pictures:  mmexp serve RUN index=FOLDER",
     "cache": "what frozen parts said, kept on disk:  mmexp cache [ls | rm KEY... | rm all]",
     "chain": "stages one after the other, each from the last:  mmexp chain three_stages",
     "compare": "runs and sweeps side by side, and which differences are luck:  mmexp compare PATH...",

@@ -58,6 +58,7 @@ MAY = {
     "matrix": {"errors", "compose", "config", "signatures", "tasks", "request", "experiment", "matrix"},
     "exporting": {"errors", "types", "attention", "encoders", "model", "exporting"},
     "inference": {"types", "data", "build", "compression"},
+    "serving": {"errors", "build", "serving"},
     "compressing": {"build", "compression", "data", "runs"},
     "comparison": {"errors", "runs", "comparison"},
     "sweeps": {"errors", "pace", "compose", "config", "build", "runs", "comparison", "training", "sweeps"},

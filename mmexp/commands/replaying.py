@@ -21,10 +21,13 @@ def record_of(run: Path) -> dict[str, Any]:
 
 
 def own_overrides(record: dict[str, Any], more: Sequence[str]) -> list[str]:
-    """Return the overrides that say what a run is, without those of its data where `more` choose others."""
+    """Return the overrides that say what a run is, but those that `more` put anew, and of its data where they choose others."""
     other_data = any(one.startswith("data=") for one in more)
+    again = {one.lstrip("+~").partition("=")[0] for one in more}
     return [
         own
         for own in record["overrides"]
-        if not _TRAINING.match(own.lstrip("+~")) and not (other_data and own.lstrip("+~").startswith("data"))
+        if not _TRAINING.match(own.lstrip("+~"))
+        and own.lstrip("+~").partition("=")[0] not in again
+        and not (other_data and own.lstrip("+~").startswith("data"))
     ]

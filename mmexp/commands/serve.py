@@ -1,0 +1,115 @@
+"""`mmexp serve`: a run behind HTTP, with a page to search pictures by words and by pictures."""
+
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmexp.commands.replaying import record_of
+from mmexp.errors import RequestError, nearest
+
+USAGE = "mmexp serve RUN [index=FOLDER] [port=8000] [host=127.0.0.1]"
+# name: its type, what it is where nothing is said
+OPTIONS: dict[str, Any] = {
+    "index": "",
+    "host": "127.0.0.1",
+    "port": 8000,
+    "workers": 1,
+    "threads": 0,
+    "batch": 64,
+    "wait": 0.005,
+    "timeout": 30.0,
+    "max_bytes": 10_000_000,
+    "max_items": 64,
+    "per_minute": 0,
+}
+KEY = "MMEXP_API_KEY"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until a signal comes. The key is that of the environment, so that it stands in no list of processes."""
+    run, options = _asked(arguments)
+    try:
+        import litserve
+    except ImportError as error:
+        raise RequestError(f"mmexp serve needs {error.name}: pip install 'mmexp[serve]'.") from error
+    from mmexp.runs.parents import digest
+    from mmexp.serving.answers import Answers, Embedder
+    from mmexp.serving.gate import Gate, Limits
+    from mmexp.serving.index import files_of, made
+
+    try:
+        embedder = Embedder(run)
+    except StopIteration:
+        raise RequestError(
+            f"no objective of '{run}' has a common space. Take a run of contrastive or siglip."
+        ) from None
+    place = None
+    if options["index"]:
+        if "image" not in embedder.model.encoders:
+            raise RequestError(f"index={options['index']}: '{run}' has no encoder for pictures.")
+        place = made(Path(options["index"]), str(digest(run)), Path("outputs/indexes"), embedder.files)
+        print(f"index: {len(files_of(place)):,} pictures of {options['index']} in {place}")
+    del embedder
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = options["threads"] or max(1, cores // options["workers"])
+    answers = Answers(run, place, threads, options["batch"], options["wait"])
+    key = os.environ.get(KEY)
+    limits = Limits(key, options["max_bytes"], options["max_items"], options["per_minute"])
+    gate: Any = (Gate, {"limits": limits, "pictures": files_of(place) if place else {}})
+    server = litserve.LitServer(
+        answers,
+        accelerator="auto",
+        devices=1,
+        workers_per_device=options["workers"],
+        timeout=options["timeout"],
+        middlewares=[gate],
+        disable_openapi_url=True,
+    )
+    print(
+        f"http://{options['host']}:{options['port']} serves {run}; {'a key is asked for' if key else f'no key ({KEY})'}"
+    )
+    _end_as_with_ctrl_c()
+    server.run(
+        host=options["host"],
+        port=options["port"],
+        num_api_servers=1,
+        generate_client_file=False,
+        log_level="warning",
+    )
+    return 0
+
+
+def _end_as_with_ctrl_c() -> None:
+    """Let SIGTERM, by which schedulers ask to end, give the answers that are under way first."""
+    main_process = os.getpid()
+
+    def end(*_: Any) -> None:
+        # What LitServe forks has this handler too, and ends by itself.
+        raise KeyboardInterrupt if os.getpid() == main_process else SystemExit(0)
+
+    signal.signal(signal.SIGTERM, end)
+
+
+def _asked(arguments: Sequence[str]) -> tuple[Path, dict[str, Any]]:
+    runs = [word for word in arguments if "=" not in word]
+    if len(runs) != 1 or runs[0].startswith("-"):
+        raise RequestError(f"mmexp serve: name one run: {USAGE}.")
+    options = dict(OPTIONS)
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        if not equals or name == "trust":
+            continue
+        if name not in OPTIONS:
+            raise RequestError(f"{name}=: this is no option of mmexp serve.{nearest(name, OPTIONS)}")
+        try:
+            options[name] = type(OPTIONS[name])(value)
+        except ValueError as error:
+            raise RequestError(f"{name}={value}: it is a number.") from error
+        if name not in ("index", "host") and (options[name] < 0 or (not options[name] and OPTIONS[name])):
+            raise RequestError(f"{name}={value}: it is more than 0.")
+    if not 0 < options["port"] < 65_536:
+        raise RequestError(f"port={options['port']}: a port is a number from 1 to 65535.")
+    record_of(Path(runs[0]))
+    return Path(runs[0]), options

@@ -1,0 +1,312 @@
+"""`mmexp serve`: right answers, plain 4xx for anything wrong, a key, limits, an index, and an end that loses nothing."""
+
+import base64
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command_line import mmexp
+from PIL import Image
+
+from mmexp.serving.answers import Embedder, picture
+from mmexp.serving.asked import PATHS, Wrong, check
+from mmexp.serving.gate import Rate
+
+TRAIN = (
+    "train",
+    "fusion=none",
+    "objective=contrastive",
+    "encoder/image=cnn",
+    "encoder.text.depth=1",
+    "data.styles=[blob]",
+)
+TRAIN += ("data.num_workers=0", "budget.steps=4", "evaluate=false", "hydra.run.dir=run", "hardware.threads=1")
+
+
+def png(colour: str = "red", size: tuple[int, int] = (40, 30)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def text64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("serve")
+    done = mmexp(*TRAIN, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "pictures" / "more").mkdir(parents=True)
+    for i, colour in enumerate(("red", "green", "blue", "white", "black")):
+        (folder / "pictures" / f"{colour}.png").write_bytes(png(colour, (30 + 5 * i, 30)))
+    (folder / "pictures" / "more" / "gold in a folder.png").write_bytes(png("gold"))
+    (folder / "pictures" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    (folder / "secret.txt").write_text("nobody reads this")
+    return folder
+
+
+class Server:
+    def __init__(self, folder: Path, *more: str):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        environment = {**os.environ, "MMEXP_API_KEY": "opened"}
+        self.log = folder / "serve.log"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "mmexp",
+                    "serve",
+                    "run",
+                    "index=pictures",
+                    f"port={self.port}",
+                    "threads=1",
+                    *more,
+                ],
+                cwd=folder,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def wait(self, seconds: float = 120) -> "Server":
+        begun = time.monotonic()
+        while time.monotonic() - begun < seconds:
+            try:
+                if self.call("GET", "/health")[0] == 200:
+                    return self
+            except OSError:
+                assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.1)
+        raise AssertionError(self.log.read_text())
+
+    def call(
+        self, method: str, path: str, body: Any = None, key: str | None = "opened", **headers: str
+    ) -> tuple[int, Any]:
+        content = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        told = {"content-type": "application/json", **headers}
+        if key is not None:
+            told["X-API-Key"] = key
+        asked = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", content, told, method=method)
+        try:
+            with urllib.request.urlopen(asked, timeout=60) as answer:
+                return answer.status, _read(answer.read())
+        except urllib.error.HTTPError as error:
+            return error.code, _read(error.read())
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(40)
+
+
+def _read(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return content
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    served = Server(folder).wait()
+    yield served
+    assert served.end() == 0
+    assert "Traceback" not in served.log.read_text()
+    with pytest.raises(urllib.error.URLError):
+        served.call("GET", "/health")
+
+
+def test_vectors_are_those_of_the_run(server, folder):
+    status, told = server.call("POST", "/embed", {"items": [{"text": "a red thing"}, {"image": text64(png())}]})
+    assert status == 200
+    embedder = Embedder(folder / "run")
+    own = torch.cat([embedder("text", ["a red thing"]), embedder("image", [picture(text64(png()))])])
+    torch.testing.assert_close(torch.tensor(told["vectors"]), own, atol=1e-5, rtol=0)
+
+
+def test_similarities_search_and_classes(server):
+    status, told = server.call(
+        "POST", "/similarity", {"left": [{"text": "x"}], "right": [{"text": "x"}, {"text": "a b c"}]}
+    )
+    assert status == 200 and told["scores"][0][0] == pytest.approx(1, abs=1e-4)
+    status, told = server.call("POST", "/search", {"item": {"image": text64(png("blue", (40, 30)))}, "count": 3})
+    assert status == 200 and len(told["found"]) == 3
+    scores = [one["score"] for one in told["found"]]
+    assert scores == sorted(scores, reverse=True) and told["found"][0]["file"] == "blue.png"
+    asked = {"item": {"image": text64(png())}, "classes": ["red", "blue"], "templates": ["a {} thing", "{}"]}
+    status, told = server.call("POST", "/classify", asked)
+    assert status == 200 and sum(told["classes"].values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_pictures_of_the_index_alone_are_handed_out(server):
+    assert server.call("GET", "/pictures/more/gold%20in%20a%20folder.png")[0] == 200
+    for path in (
+        "/pictures/broken.jpg",
+        "/pictures/../secret.txt",
+        "/pictures/%2e%2e/secret.txt",
+        "/pictures//etc/passwd",
+    ):
+        assert server.call("GET", path)[0] == 404
+
+
+def test_without_the_key_nothing_is_answered(server):
+    for path in PATHS:
+        for key in (None, "", "wrong", "opened "):
+            assert server.call("POST", path, {"items": [{"text": "a"}]}, key=key)[0] == 401
+    assert server.call("GET", "/metrics", key=None)[0] == 401
+    assert server.call("GET", "/pictures/red.png", key=None)[0] == 401
+    assert server.call("GET", "/health", key=None)[0] == 200
+    status, page = server.call("GET", "/", key=None)
+    assert status == 200 and b"Search pictures" in page
+
+
+def bad_requests() -> list[tuple[str, str, Any, dict[str, str]]]:
+    """A hundred kinds of requests that are wrong: method, path, body and headers."""
+    item, image = {"text": "a"}, text64(png())
+    found: list[tuple[str, str, Any, dict[str, str]]] = []
+    bodies = [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"1",
+        b'"x"',
+        b"\xff\xfe",
+        b"{]",
+        b"[" * 5000,
+        b'{"items": [}',
+        b"{'items': 1}",
+    ]
+    bodies += [b'{"items": [{"text": "a"}]} more', b"{" + b" " * 100]
+    found += [("POST", path, body, {}) for path in PATHS for body in bodies]  # 52
+    wrong: list[Any] = [None, 1, "a", {}, [], [None], [1], ["a"], [{}], [{"text": 1}], [{"text": ""}], [{"text": None}]]
+    wrong += [
+        [{"text": "a", "image": image}],
+        [{"words": "a"}],
+        [{"image": 5}],
+        [{"image": ""}],
+        [{"text": "a" * 10_001}],
+    ]
+    wrong += [[{"image": "not base64!"}], [{"image": "aGVsbG8="}], [{"image": image[:60]}], [item] * 65]
+    wrong += [[{"image": text64(b"GIF89a")}], [{"text": ["a"]}], [[item]]]
+    found += [("POST", "/embed", {"items": one}, {}) for one in wrong]  # 24
+    found += [("POST", "/embed", {"items": [item], more: 1}, {}) for more in ("path", "model", "item", "__class__")]
+    pairs: list[Any] = [{"left": [item]}, {"left": [item], "right": []}, {"left": [item] * 40, "right": [item] * 40}]
+    found += [("POST", "/similarity", body, {}) for body in pairs]
+    found += [("POST", "/search", {"item": item, "count": count}, {}) for count in (0, -1, 101, 1.5, "3", None, True)]
+    found += [("POST", "/search", body, {}) for body in ({"count": 3}, {"item": [item]})]
+    classes: list[Any] = [[], ["one"], None, "ab", [1, 2], ["a", ""], ["a"] * 1001]
+    found += [("POST", "/classify", {"item": item, "classes": one}, {}) for one in classes]
+    found += [
+        ("POST", "/classify", {"item": item, "classes": ["a", "b"], "templates": one}, {})
+        for one in ([], ["no place"], "a {}")
+    ]
+    found += [
+        (method, path, None, {}) for method in ("GET", "PUT", "DELETE", "PATCH") for path in ("/embed", "/search")
+    ]
+    found += [("GET", path, None, {}) for path in ("/nothing", "/embed/", "/..", "/info/x", "/docs", "/shutdown")]
+    found += [
+        ("POST", "/embed", {"items": [item]}, {"content-type": kind})
+        for kind in ("text/plain", "multipart/form-data", "")
+    ]
+    return found
+
+
+def test_a_hundred_kinds_of_bad_input_are_4xx(server):
+    wrong = bad_requests()
+    assert len(wrong) >= 100
+    for method, path, body, headers in wrong:
+        status, told = server.call(method, path, body, **headers)
+        assert 400 <= status < 500, (method, path, body, status, told)
+        assert "Traceback" not in str(told)
+    assert server.call("POST", "/embed", {"items": [{"text": "a"}]})[0] == 200
+
+
+def test_it_counts(server):
+    text = server.call("GET", "/metrics")[1].decode()
+    assert 'mmexp_requests_total{path="/embed",status="200"}' in text and "mmexp_request_seconds_bucket" in text
+
+
+def test_a_killed_one_leaves_nothing_and_comes_back(folder):
+    served = Server(folder).wait()
+    assert served.call("POST", "/search", {"item": {"text": "red"}})[0] == 200
+    served.process.kill()
+    served.process.wait()
+    begun = time.monotonic()
+    while time.monotonic() - begun < 30:
+        try:
+            served.call("GET", "/health")
+        except OSError:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("a process of a killed server still answers")
+    again = Server(folder, "per_minute=3", "max_bytes=2000").wait()
+    said = [again.call("POST", "/embed", {"items": [{"text": "a"}]})[0] for _ in range(5)]
+    assert said[:3] == [200, 200, 200] and 429 in said[3:]
+    assert again.end() == 0
+
+
+def test_a_body_that_is_too_large_is_refused_unread():
+    with pytest.raises(Wrong, match="items are more"):
+        check("/embed", json.dumps({"items": [{"text": "a"}] * 3}).encode(), 2)
+
+
+def test_a_rate_fills_with_time():
+    rate = Rate(60)
+    assert [rate.take("a", 0.0) for _ in range(60)] == [0.0] * 60
+    assert rate.take("a", 0.0) == pytest.approx(1) and rate.take("b", 0.0) == 0
+    assert rate.take("a", 1.0) == 0 and rate.take("a", 1.0) > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "name one run"),
+        (("nowhere",), "not a run directory"),
+        (("run", "indx=a"), "Did you mean 'index'"),
+        (("run", "port=0"), "port=0"),
+        (("run", "port=a"), "it is a number"),
+        (("run", "index=nowhere"), "there is no such folder"),
+    ],
+)
+def test_wrong_requests_are_one_line(folder, words, told):
+    done = mmexp("serve", *words, cwd=folder)
+    assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.browser
+def test_the_page_finds_pictures(server):
+    from browser import browser
+
+    with browser() as opened:
+        page = opened.new_page()
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"http://127.0.0.1:{server.port}/")
+        page.fill("#text", "a red thing")
+        page.click("button")
+        page.wait_for_function("document.querySelector('#told').textContent.includes('key')")
+        page.fill("#key", "opened")
+        page.click("button")
+        page.wait_for_function("document.querySelectorAll('#found img').length == 6")
+        page.wait_for_function("[...document.querySelectorAll('#found img')].every(i => i.naturalWidth > 0)")
+        page.set_input_files("#file", {"name": "blue.png", "mimeType": "image/png", "buffer": png("blue")})
+        page.wait_for_function("document.querySelector('#found figcaption').textContent.includes('blue.png')")
+        assert not errors
