@@ -10,6 +10,7 @@ from mmexp.build.restoring import best_checkpoint, config_beside, restore, run_c
 from mmexp.build.running import balance, class_texts, keeping, own_teacher, prefixes, task
 from mmexp.build.teaching import (
     check_teacher,
+    foreign,
     says,
     self_taught_objectives,
     shape_of,
@@ -33,6 +34,7 @@ __all__ = [
     "config_beside",
     "data_source",
     "factory",
+    "foreign",
     "further",
     "keeping",
     "loading",

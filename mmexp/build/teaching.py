@@ -33,17 +33,22 @@ def teacher(config: Config, modalities: Collection[str]) -> Teacher | None:
     asked, named = says(config), config["teacher"]
     if not named or not asked:
         return None
-    built, heads = _teaching(str(named), modalities)
+    built, heads = foreign(str(named), modalities)
     return Teacher(built.of(modalities), heads, asked)
 
 
-def _teaching(named: str, modalities: Collection[str]) -> tuple[Model, Mapping[str, nn.Module]]:
-    """Return model and heads of what `teacher=` names."""
+def foreign(named: str, modalities: Collection[str]) -> tuple[Model, Mapping[str, nn.Module]]:
+    """Return model and heads of a run, a weights file, or what another library has: `open_clip:...`, `hf:FOLDER`."""
     if named.startswith("open_clip:"):
         from mmexp.encoders.open_clip_space import open_clip_model
 
         encoders, space = open_clip_model(named.removeprefix("open_clip:"), modalities)
         return Model(encoders, NoFusion({})), {"open_clip": space}
+    if named.startswith("hf:"):
+        from mmexp.encoders.huggingface_space import huggingface_model
+
+        towers, common = huggingface_model(named.removeprefix("hf:"), modalities)
+        return Model(towers, NoFusion({})), {"huggingface": common}
     return restore(ASSETS / "base" / "vit.safetensors" if named == "bundled" else Path(named))
 
 

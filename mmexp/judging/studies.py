@@ -1,0 +1,31 @@
+"""The studies by their names: each a function of a judged model and its data to flat numbers."""
+
+from collections.abc import Callable
+
+from mmexp.judging import corruptions, missing, probing, ranking
+from mmexp.judging.said import Judged
+from mmexp.types import DataSource
+
+Study = Callable[[Judged, DataSource, str], dict[str, float]]
+
+
+def _of_set(study: Callable) -> Study:
+    return lambda judged, source, split: study(judged, source.splits[split])
+
+
+def _of_features(study: Callable) -> Study:
+    return lambda judged, source, split: study(
+        judged, source.splits["train"], source.splits["val"], source.splits[split]
+    )
+
+
+STUDIES: dict[str, Study] = {
+    "map": _of_set(ranking.precision),
+    "groups": lambda judged, source, split: ranking.by_group(judged, source.splits[split], source.classes),
+    "linear_probe": _of_features(probing.linear_probe),
+    "few_shot": _of_features(probing.few_shot),
+    "knn": _of_features(probing.neighbours),
+    "calibration": _of_features(probing.calibration),
+    "missing": _of_set(missing.subsets),
+    "corruptions": _of_set(corruptions.robustness),
+}

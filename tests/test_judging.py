@@ -1,0 +1,217 @@
+"""What `mmexp evaluate also=...` tells, on models and rows of which the answers are known."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmexp import cli
+from mmexp.judging import corruptions
+from mmexp.judging.missing import Only
+from mmexp.judging.ranking import mean_average_precision
+
+RUN = ("fusion=none", "encoder/image=cnn", "encoder.text.depth=1", "data.styles=[blob]", "data.num_workers=0")
+RUN += ("budget.steps=4", "evaluate=false", "hardware.threads=1", "hydra.run.dir=run")
+
+
+@pytest.fixture
+def mmexp(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setenv("MMEXP_STAMP", "now")
+        monkeypatch.setattr(sys, "argv", ["mmexp", *words])
+        return cli.main(), *capsys.readouterr()
+
+    return run
+
+
+def told(place: str) -> dict[str, float]:
+    return json.loads((Path("outputs/evaluations") / place / "metrics.json").read_text())
+
+
+def test_average_precision_is_that_of_scikit_learn():
+    from sklearn.metrics import average_precision_score
+
+    torch.manual_seed(0)
+    queries, keys, concept = torch.randn(40, 8), torch.randn(40, 8), torch.randint(9, (40,))
+    scores = queries @ keys.T
+    own = [average_precision_score((concept == concept[i]).numpy(), scores[i].numpy()) for i in range(40)]
+    assert mean_average_precision(queries, keys, concept) == pytest.approx(np.mean(own), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["noise", "blur", "jpeg", "occlusion"])
+def test_a_picture_is_spoilt_more_by_more_strength_and_alike_each_time(kind):
+    draws = np.random.default_rng(0)
+    low = Image.fromarray(draws.integers(256, size=(12, 16, 3), dtype=np.uint8))
+    picture, spoil = low.resize((256, 192), Image.Resampling.BICUBIC), corruptions.KINDS["image"][kind]
+
+    def off(strength: int) -> float:
+        spoilt = spoil(picture, strength, np.random.default_rng(1))
+        assert spoilt.size == picture.size and spoilt.mode == "RGB"
+        assert np.array_equal(np.asarray(spoilt), np.asarray(spoil(picture, strength, np.random.default_rng(1))))
+        return float(np.abs(np.asarray(spoilt, float) - np.asarray(picture, float)).mean())
+
+    assert 0 < off(1) < off(5)
+
+
+def test_texts_and_sounds_are_spoilt():
+    text = "a small red thing on the left of a blue one " * 20
+    same = [
+        sum(a == b for a, b in zip(text, corruptions.typos(text, s, np.random.default_rng(0)), strict=False))
+        for s in (1, 5)
+    ]
+    assert corruptions.typos("", 5, np.random.default_rng(0)) == "" and min(same) < len(text)
+    clip = np.zeros(16_000, np.float32)
+    clip[100] = 1.0
+    wet, rate = corruptions.reverberation((clip, 16_000), 5, np.random.default_rng(0))
+    assert rate == 16_000 and len(wet) == len(clip) and np.abs(wet).max() <= 1
+    dry, _ = corruptions.reverberation((clip, 16_000), 1, np.random.default_rng(0))
+    assert np.square(wet[4000:]).sum() > 10 * np.square(dry[4000:]).sum()
+
+
+def test_a_set_of_one_modality_alone_has_no_other():
+    class Rows:
+        concepts = np.arange(3)
+        present = {"text": np.array([True, False, True])}  # noqa: RUF012
+
+        def __len__(self) -> int:
+            return 3
+
+    only = Only(Rows(), ("text",), ["image", "text"])
+    assert not only.present["image"].any() and only.present["text"].tolist() == [True, False, True]
+    assert len(only) == 3 and only.concepts.tolist() == [0, 1, 2]
+
+
+def test_studies_of_a_run_with_a_common_space(mmexp):
+    assert mmexp("train", *RUN, "objective=contrastive")[0] == 0
+    status, out, err = mmexp("evaluate", "run", "also=[map,groups,knn,linear_probe,few_shot]")
+    assert status == 0, err
+    metrics = told("now-0-run")
+    assert 0 < metrics["test/map/image_to_text_map"] <= 1 and 0 <= metrics["test/knn/image_knn"] <= 1
+    assert metrics["test/linear_probe/image_linear_probe"] > 0.1 and "test/few_shot/text_16_shot" in metrics
+    assert any(name.startswith("test/groups/") for name in metrics) and "image to text map" in out
+    status, _, err = mmexp("evaluate", "run", "also=mapp")
+    assert status == 2 and "Did you mean 'map'" in err
+
+
+def test_studies_of_a_classifier(mmexp):
+    asked = ("fusion=concat", "objective=classify")
+    assert mmexp("train", *(one for one in RUN if one != "fusion=none"), *asked)[0] == 0
+    status, _, err = mmexp("evaluate", "run", "also=[calibration,missing,corruptions]")
+    assert status == 0, err
+    metrics = told("now-0-run")
+    assert 0 <= metrics["test/calibration/expected_calibration_error"] <= 1
+    assert {"test/missing/image+text/accuracy", "test/missing/image/accuracy", "test/missing/text/accuracy"} <= set(
+        metrics
+    )
+    assert metrics["test/missing/image+text/accuracy"] == pytest.approx(metrics["test/accuracy"], abs=0.02)
+    kinds = {name.split("/")[2].rpartition("_")[0] for name in metrics if name.startswith("test/corruptions/")}
+    assert {"noise", "blur", "jpeg", "occlusion", "typos"} <= kinds
+
+
+def write_tar(path: Path, rows: int) -> None:
+    """Write pictures and captions as a WebDataset."""
+    import tarfile
+
+    draws = np.random.default_rng(0)
+    with tarfile.open(path, "w") as tar:
+        for i in range(rows):
+            stored = io.BytesIO()
+            Image.fromarray(draws.integers(256, size=(40, 40, 3), dtype=np.uint8)).save(stored, "PNG")
+            for suffix, content in (
+                ("png", stored.getvalue()),
+                ("txt", f"caption number {i} of {i * 7 % 31}".encode()),
+            ):
+                member = tarfile.TarInfo(f"{i:04d}.{suffix}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+
+
+@pytest.fixture
+def open_clip_run(mmexp, tmp_path) -> None:
+    import open_clip
+
+    vision = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
+    text = {"context_length": 24, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
+    config = {"model_cfg": {"embed_dim": 48, "vision_cfg": vision, "text_cfg": text}, "preprocess_cfg": {}}
+    (tmp_path / "start").mkdir()
+    (tmp_path / "start" / "open_clip_config.json").write_text(json.dumps(config))
+    torch.manual_seed(0)
+    model = open_clip.CustomTextCLIP(48, open_clip.CLIPVisionCfg(**vision), open_clip.CLIPTextCfg(**text))
+    torch.save(model.state_dict(), tmp_path / "start" / "open_clip_pytorch_model.bin")
+    name = f"local-dir:{tmp_path / 'start'}"
+    towers = ("encoder=open_clip", f"encoder.image.name={name}", f"encoder.text.name={name}")
+    small = [one for one in RUN if not one.startswith("encoder")]
+    status, _, err = mmexp("train", *small, *towers, "objective=contrastive", "hardware.precision=32-true")
+    assert status == 0, err
+
+
+def test_clip_benchmark_finds_the_same_recall_in_what_was_exported(mmexp, open_clip_run, tmp_path):
+    """On a WebDataset tar: the run by `mmexp evaluate`, its export by the PyPI package, and by ours as another's model."""
+    assert mmexp("export", "run", "--format", "open_clip", "--out", "model")[0] == 0
+    write_tar(tmp_path / "rows.tar", 90)
+    data = (
+        "data=table",
+        "data.train=rows.tar",
+        "data.val=rows.tar",
+        "data.test=rows.tar",
+        "data.batch_size=16",
+        "data.num_workers=0",
+    )
+    data += ("data.columns.image=png", "data.columns.text=txt")
+    status, _, err = mmexp("evaluate", "run", "open_clip:local-dir:model", *data)
+    assert status == 0, err
+    own, again = told("now-0-run"), told("now-1-open_clip-local-dir-model")
+    import open_clip
+    import webdataset
+    from clip_benchmark.metrics.zeroshot_retrieval import evaluate
+
+    model, _, transform = open_clip.create_model_and_transforms("local-dir:model")
+    model.eval()
+    rows = webdataset.WebDataset(str(tmp_path / "rows.tar"), shardshuffle=False).decode("pil").to_tuple("png", "txt")
+    pairs = [(transform(picture.convert("RGB")), [text]) for picture, text in rows]
+    batches = [
+        (torch.stack([p for p, _ in part]), [t for _, t in part])
+        for part in (pairs[i : i + 30] for i in range(0, 90, 30))
+    ]
+    found = evaluate(
+        model, batches, open_clip.get_tokenizer("local-dir:model"), "cpu", amp=False, recall_k_list=[1, 5, 10]
+    )
+    for k in (1, 5, 10):
+        assert own[f"test/text_to_image_r{k}"] == pytest.approx(found[f"image_retrieval_recall@{k}"], abs=1e-6)
+        assert own[f"test/image_to_text_r{k}"] == pytest.approx(found[f"text_retrieval_recall@{k}"], abs=1e-6)
+        assert again[f"test/text_to_image_r{k}"] == pytest.approx(own[f"test/text_to_image_r{k}"], abs=1e-6)
+
+
+def test_a_dual_encoder_of_transformers_is_measured(mmexp, tmp_path):
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
+
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    words = [*letters, *(f"{one}</w>" for one in letters), "<|startoftext|>", "<|endoftext|>"]
+    text = {**size, "vocab_size": len(words), "eos_token_id": len(words) - 1, "bos_token_id": len(words) - 2}
+    vision = {**size, "image_size": 32, "patch_size": 8}
+    torch.manual_seed(0)
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained("clip")
+    CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=77).save_pretrained(
+        "clip"
+    )
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained("clip")
+    write_tar(tmp_path / "rows.tar", 40)
+    data = (
+        "data=table",
+        "data.train=rows.tar",
+        "data.test=rows.tar",
+        "data.columns.image=png",
+        "data.columns.text=txt",
+    )
+    status, _, err = mmexp("evaluate", "hf:clip", *data)
+    assert status == 0, err
+    metrics = told("now-0-hf-clip")
+    assert metrics["test/candidates"] == 40 and 0 < metrics["test/mean_reciprocal_rank"] < 1
