@@ -3,11 +3,15 @@
 import os
 import signal
 from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from mmexp.commands.replaying import record_of
 from mmexp.errors import RequestError, nearest
+from mmexp.trust import check_targets
 
 USAGE = "mmexp serve RUN [index=FOLDER] [port=8000] [host=127.0.0.1]"
 # name: its type, what it is where nothing is said
@@ -35,23 +39,25 @@ def main(arguments: Sequence[str]) -> int:
     except ImportError as error:
         raise RequestError(f"mmexp serve needs {error.name}: pip install 'mmexp[serve]'.") from error
     from mmexp.runs.parents import digest
-    from mmexp.serving.answers import Answers, Embedder
+    from mmexp.serving.answers import Answers, Embedder, can_embed
     from mmexp.serving.gate import Gate, Limits
     from mmexp.serving.index import files_of, made
 
-    try:
-        embedder = Embedder(run)
-    except StopIteration:
-        raise RequestError(
-            f"no objective of '{run}' has a common space. Take a run of contrastive or siglip."
-        ) from None
+    # Not by `build`: what that imports, the worker alone needs, and the server is to be up soon.
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    check_targets(config, str(run / "config.yaml"))
+    if not can_embed(config):
+        raise RequestError(f"no objective of '{run}' has a common space. Take a run of contrastive or siglip.")
     place = None
     if options["index"]:
-        if "image" not in embedder.model.encoders:
+        if "image" not in config["encoder"]:
             raise RequestError(f"index={options['index']}: '{run}' has no encoder for pictures.")
-        place = made(Path(options["index"]), str(digest(run)), Path("outputs/indexes"), embedder.files)
+        # The model is loaded here only where the index is not there yet.
+        embedder = cache(partial(Embedder, run))
+        place = made(
+            Path(options["index"]), str(digest(run)), Path("outputs/indexes"), lambda paths: embedder().files(paths)
+        )
         print(f"index: {len(files_of(place)):,} pictures of {options['index']} in {place}")
-    del embedder
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = options["threads"] or max(1, cores // options["workers"])
     answers = Answers(run, place, threads, options["batch"], options["wait"])

@@ -4,12 +4,13 @@ import base64
 import binascii
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 import litserve
-import numpy as np
+import orjson
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from starlette.requests import Request
@@ -35,6 +36,11 @@ def picture(content: str) -> Image.Image:
         raise Wrong(422, "image is not base64") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise Wrong(422, "image is no picture that can be read") from error
+
+
+def can_embed(config: Mapping[str, Any]) -> bool:
+    """Say whether some objective of a run has a common space, by its class alone."""
+    return any(hasattr(locate(node["_target_"]), "embed") for node in config["objective"].values())
 
 
 class Embedder:
@@ -133,7 +139,7 @@ class Answers(litserve.LitAPI):
             ensemble = rows[1:].view(len(asked["classes"]), -1, rows.shape[1]).mean(1)
             told = torch.nn.functional.normalize(ensemble, dim=-1) @ rows[0] * self.embedder.scale
             return {"classes": dict(zip(asked["classes"], told.softmax(0).tolist(), strict=True))}
-        return {"vectors": np.round(rows.numpy().astype(np.float64), 7).tolist()}
+        return {"vectors": rows.numpy()}
 
     def unbatch(self, output: Any) -> Any:
         """Return answers, one a request."""
@@ -142,8 +148,9 @@ class Answers(litserve.LitAPI):
     def encode_response(self, output: Any) -> Response:
         """Return the answer as JSON."""
         if isinstance(output, Wrong):
-            return Response(json.dumps({"detail": output.told}), output.status, media_type="application/json")
-        return Response(json.dumps(output), media_type="application/json")
+            return Response(orjson.dumps({"detail": output.told}), output.status, media_type="application/json")
+        told = orjson.dumps(output, option=orjson.OPT_SERIALIZE_NUMPY)
+        return Response(told, media_type="application/json")
 
 
 def _items(asked: dict[str, Any]) -> list[Item]:

@@ -1,6 +1,5 @@
 """What may be asked of a server, and the plain words where it is something else."""
 
-import json
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -81,13 +80,11 @@ PATHS: dict[str, type[_Exact]] = {
 def check(path: str, body: bytes, most: int) -> None:
     """Raise Wrong for a body that is not what `path` takes, or has more than `most` items."""
     try:
-        told: Any = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise Wrong(400, f"the body is not JSON: {str(error)[:200]}") from error
-    try:
-        asked: Any = PATHS[path].model_validate(told)
+        asked: Any = PATHS[path].model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
+        if first["type"] == "json_invalid":
+            raise Wrong(400, f"the body is not JSON: {first['msg'][:200]}") from error
         place = ".".join(str(part) for part in first["loc"])
         raise Wrong(422, f"{place or 'the body'}: {first['msg']}") from error
     count = len(getattr(asked, "items", ())) + len(getattr(asked, "left", ())) + len(getattr(asked, "right", ()))
