@@ -23,7 +23,7 @@ def inference_facts(directory: Path) -> dict[str, Any]:
 
     Rows are those of an evaluation set, prepared beforehand; a batch holds `BATCH` rows or all there are, in all modalities.
     The adapter is merged. Megabytes (10^6 bytes) are those of the tensors of model and embedding head as they are stored,
-    `parameters` the number of their weights.
+    `weights` the number of these.
     """
     model, heads = build.restore(directory)
     head = next((head for head in heads.values() if hasattr(head, "embed")), nn.Identity())
@@ -41,7 +41,7 @@ def inference_facts(directory: Path) -> dict[str, Any]:
         together = _milliseconds(embed, batch)
     count, stored = _size(directory)
     return {
-        "parameters": count,
+        "weights": count,
         "latency_ms": latencies,
         "rows_per_second": round(1000 * len(batch["index"]) / together["p50"], 1),
         "megabytes": round(stored / 1e6, 3),

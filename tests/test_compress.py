@@ -142,7 +142,7 @@ def test_stages_are_runs_with_parents_and_a_table(mmexp):
     assert status == 0, err
     rows = json.loads(Path("small/compression.json").read_text())
     assert [row["stage"] for row in rows] == ["run", "prune-1", "recover-1", "prune-2", "recover-2", "int8"]
-    parameters = [row["parameters"] for row in rows]
+    parameters = [row["weights"] for row in rows]
     assert parameters[0] > parameters[1] == parameters[2] > parameters[3] == parameters[4] == parameters[5]
     assert rows[-1]["megabytes"] < 0.3 * rows[-2]["megabytes"] and rows[-1]["rows_per_second"] > 0
     record = json.loads(Path("small/int8/run.json").read_text())

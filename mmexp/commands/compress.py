@@ -165,7 +165,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
             f"{row['quality'] / first['quality']:.1%}",
             f"{row['megabytes']:.2f}",
             f"{first['megabytes'] / row['megabytes']:.1f}×",
-            f"{row['parameters'] / 1e6:.2f}",
+            f"{row['weights'] / 1e6:.2f}",
             *(f"{one['p50']:.2f} / {one['p95']:.2f}" for one in latency),
             f"{row['rows_per_second']:,.0f}",
         )
