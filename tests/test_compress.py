@@ -161,6 +161,24 @@ def test_stages_are_runs_with_parents_and_a_table(mmexp):
     assert any("quantized" in type(layer).__module__ for layer in model.modules())
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("compression.quantize=int8",), "small integers are not trained"),
+        (
+            ("compression.quantize=int8", "train=false", "init_from=run", "hardware.precision=bf16-mixed"),
+            "precision=32-true",
+        ),
+        (("compression.quantize=int9",), "int8"),
+        (("compression.shapes=mine",), "loaded"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(mmexp, more, told):
+    assert mmexp("train", *RUN, "hydra.run.dir=run")[0] == 0
+    status, _, err = mmexp("train", *RUN, "hydra.run.dir=other", *more)
+    assert status == 2 and told in err
+
+
 @pytest.mark.parametrize("step", ["low_rank=0.5", "zeros=0.5"])
 def test_other_steps_and_training_that_knows_of_integers(mmexp, step):
     assert mmexp("train", *RUN, "hydra.run.dir=run")[0] == 0

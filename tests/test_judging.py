@@ -12,8 +12,9 @@ from PIL import Image
 
 from mmexp import cli
 from mmexp.judging import corruptions
-from mmexp.judging.missing import Only
+from mmexp.judging.missing import Only, shapley
 from mmexp.judging.ranking import mean_average_precision
+from mmexp.judging.space import uniformity
 
 RUN = ("fusion=none", "encoder/image=cnn", "encoder.text.depth=1", "data.styles=[blob]", "data.num_workers=0")
 RUN += ("budget.steps=4", "evaluate=false", "hardware.threads=1", "hydra.run.dir=run")
@@ -88,13 +89,33 @@ def test_a_set_of_one_modality_alone_has_no_other():
     assert len(only) == 3 and only.concepts.tolist() == [0, 1, 2]
 
 
+def test_shapley_values_add_up_and_are_those_of_a_sum():
+    worth = {
+        frozenset(s): 0.1 + 0.3 * ("a" in s) + 0.2 * ("b" in s) + 0.1 * ("a" in s and "b" in s)
+        for s in ("", "a", "b", "ab")
+    }
+    found = {name: shapley(name, ["a", "b"], worth) for name in "ab"}
+    assert found == pytest.approx({"a": 0.35, "b": 0.25})
+    assert sum(found.values()) == pytest.approx(worth[frozenset("ab")] - worth[frozenset()])
+
+
+def test_uniformity_is_least_where_vectors_are_spread():
+    torch.manual_seed(0)
+    spread = torch.nn.functional.normalize(torch.randn(200, 16), dim=1)
+    near = torch.nn.functional.normalize(spread + 5, dim=1)
+    pairs = [-2 * (a - b).square().sum() for i, a in enumerate(spread[:20]) for b in spread[:i]]
+    assert uniformity(spread[:20]) == pytest.approx(torch.stack(pairs).exp().mean().log().item(), abs=1e-5)
+    assert uniformity(spread) < uniformity(near) < 0
+
+
 def test_studies_of_a_run_with_a_common_space(mmexp):
     assert mmexp("train", *RUN, "objective=contrastive")[0] == 0
-    status, out, err = mmexp("evaluate", "run", "also=[map,groups,knn,linear_probe,few_shot]")
+    status, out, err = mmexp("evaluate", "run", "also=[map,groups,knn,linear_probe,few_shot,space]")
     assert status == 0, err
     metrics = told("now-0-run")
     assert 0 < metrics["test/map/image_to_text_map"] <= 1 and 0 <= metrics["test/knn/image_knn"] <= 1
     assert metrics["test/linear_probe/image_linear_probe"] > 0.1 and "test/few_shot/text_16_shot" in metrics
+    assert 0 <= metrics["test/space/image_text_gap"] <= 2 and 0 < metrics["test/space/image_text_alignment"] <= 4
     assert any(name.startswith("test/groups/") for name in metrics) and "image to text map" in out
     status, _, err = mmexp("evaluate", "run", "also=mapp")
     assert status == 2 and "Did you mean 'map'" in err
@@ -103,7 +124,7 @@ def test_studies_of_a_run_with_a_common_space(mmexp):
 def test_studies_of_a_classifier(mmexp):
     asked = ("fusion=concat", "objective=classify")
     assert mmexp("train", *(one for one in RUN if one != "fusion=none"), *asked)[0] == 0
-    status, _, err = mmexp("evaluate", "run", "also=[calibration,missing,corruptions]")
+    status, _, err = mmexp("evaluate", "run", "also=[calibration,missing,contributions,corruptions]")
     assert status == 0, err
     metrics = told("now-0-run")
     assert 0 <= metrics["test/calibration/expected_calibration_error"] <= 1
@@ -111,6 +132,8 @@ def test_studies_of_a_classifier(mmexp):
         metrics
     )
     assert metrics["test/missing/image+text/accuracy"] == pytest.approx(metrics["test/accuracy"], abs=0.02)
+    brought = [metrics[f"test/contributions/{name}/accuracy"] for name in ("image", "text", "nothing")]
+    assert sum(brought) == pytest.approx(metrics["test/missing/image+text/accuracy"], abs=1e-6)
     kinds = {name.split("/")[2].rpartition("_")[0] for name in metrics if name.startswith("test/corruptions/")}
     assert {"noise", "blur", "jpeg", "occlusion", "typos"} <= kinds
 

@@ -263,6 +263,12 @@ def test_a_killed_one_leaves_nothing_and_comes_back(folder):
     assert again.end() == 0
 
 
+def test_a_port_that_is_taken_is_one_line(folder):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = mmexp("serve", "run", f"port={taken.getsockname()[1]}", cwd=folder)
+    assert done.returncode == 2 and "nothing can listen" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_body_that_is_too_large_is_refused_unread():
     with pytest.raises(Wrong, match="items are more"):
         check("/embed", json.dumps({"items": [{"text": "a"}] * 3}).encode(), 2)

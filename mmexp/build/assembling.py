@@ -84,16 +84,21 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
         raise RequestError(
             "nothing is left to train: all is frozen. Choose adapter=lora or adapter=full, or train=false."
         )
-    _compress(built, settings, config["train"])
+    _compress(built, settings, config)
     return Assembled(built, heads, loaded, towers)
 
 
-def _compress(built: Model, settings: Compression, trains: bool) -> None:
+def _compress(built: Model, settings: Compression, config: Config) -> None:
     """Have layers compute, or be trained, as the run's compression says. Raises RequestError where they cannot."""
+    trains = config["train"]
     if settings.quantize and trains:
         raise RequestError(
             f"compression.quantize={settings.quantize}: small integers are not trained. Set compression.aware=true, and quantize "
             "what comes out."
+        )
+    if settings.quantize and make(config["hardware"]).chosen_precision() != "32-true":
+        raise RequestError(
+            f"compression.quantize={settings.quantize}: what is beside small integers is fp32. Set hardware.precision=32-true."
         )
     if settings.quantize:
         quantize(built, settings.quantize)

@@ -14,7 +14,18 @@ from mmexp.errors import RequestError, nearest
 
 # What a name begins with that is no run: models of other libraries.
 FOREIGN = ("open_clip:", "hf:")
-ALSO = ("map", "groups", "linear_probe", "few_shot", "knn", "calibration", "missing", "corruptions")
+ALSO = (
+    "map",
+    "groups",
+    "linear_probe",
+    "few_shot",
+    "knn",
+    "calibration",
+    "missing",
+    "contributions",
+    "space",
+    "corruptions",
+)
 
 
 def main(arguments: Sequence[str]) -> int:

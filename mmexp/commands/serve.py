@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -98,6 +99,17 @@ def _end_as_with_ctrl_c() -> None:
     signal.signal(signal.SIGTERM, end)
 
 
+def _check_free(host: str, port: int) -> None:
+    """Raise RequestError where nobody can listen there."""
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as error:
+        raise RequestError(
+            f"port={port}: nothing can listen on {host}:{port} ({error.strerror}). Choose another."
+        ) from error
+
+
 def _asked(arguments: Sequence[str]) -> tuple[Path, dict[str, Any]]:
     runs = [word for word in arguments if "=" not in word]
     if len(runs) != 1 or runs[0].startswith("-"):
@@ -118,4 +130,5 @@ def _asked(arguments: Sequence[str]) -> tuple[Path, dict[str, Any]]:
     if not 0 < options["port"] < 65_536:
         raise RequestError(f"port={options['port']}: a port is a number from 1 to 65535.")
     record_of(Path(runs[0]))
+    _check_free(options["host"], options["port"])
     return Path(runs[0]), options

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from mmexp.judging import corruptions, missing, probing, ranking
+from mmexp.judging import corruptions, missing, probing, ranking, space
 from mmexp.judging.said import Judged
 from mmexp.types import DataSource
 
@@ -27,5 +27,7 @@ STUDIES: dict[str, Study] = {
     "knn": _of_features(probing.neighbours),
     "calibration": _of_features(probing.calibration),
     "missing": _of_set(missing.subsets),
+    "contributions": _of_set(missing.contributions),
+    "space": _of_set(space.geometry),
     "corruptions": _of_set(corruptions.robustness),
 }

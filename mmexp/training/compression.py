@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-How = Literal["int8", "int8_weights", "int4_weights"]
-
 
 @dataclass(frozen=True)
 class Compression:
@@ -16,5 +14,5 @@ class Compression:
 
     shapes: Literal["own", "loaded"] = "own"
     zeros: Literal["free", "kept"] = "free"
-    quantize: How | None = None
+    quantize: Literal["int8", "int8_weights", "int4_weights"] | None = None
     aware: bool = False
