@@ -24,6 +24,12 @@ COMMANDS = {
     "matrix": "whether every part goes with every other, tried for two steps:  mmexp matrix [GROUP=CHOICE]",
     "list": "the parts there are, one line each:  mmexp list [GROUP]",
 }
+# What the libraries of extras are imported as, and the extra that brings them.
+EXTRAS = {
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
+    **dict.fromkeys(("torchao", "torch_pruning"), "compress"),
+    **dict.fromkeys(("litserve", "prometheus_client", "usearch", "orjson"), "serve"),
+}
 HELP = """mmexp - experiments on multimodal models
 
 usage: mmexp COMMAND [KEY=VALUE ...]
@@ -61,6 +67,15 @@ def main() -> int:
         if os.environ.get("MMEXP_FULL_ERROR"):
             raise
         print(f"mmexp: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in EXTRAS:
+            raise
+        print(
+            f"mmexp: this needs {library}, which is not installed: pip install 'mmexp[{EXTRAS[library]}]'.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         return 130

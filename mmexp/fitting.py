@@ -30,6 +30,8 @@ def train_and_evaluate(experiment: Experiment, request: Request) -> dict[str, fl
     if not request.config["train"]:
         return evaluate(task, trainer, evaluations) if request.config["evaluate"] else {}
     start = experiment.start
+    if trainer.is_global_zero and (told := discard_broken(request.directory, start)):
+        print(f"mmexp: {told}", file=sys.stderr)
     if experiment.loaded and request.config["evaluate"]:
         # The history of a run that goes on has them already.
         before = evaluate(task, trainer, evaluations, logged=start is None)
@@ -39,8 +41,6 @@ def train_and_evaluate(experiment: Experiment, request: Request) -> dict[str, fl
     task.splits = ["val"] if "val" in evaluations else []
     order = cast(TrainOrder, experiment.train.batch_sampler)
     order.start = steps_before(start)
-    if trainer.is_global_zero and (told := discard_broken(request.directory, start)):
-        print(f"mmexp: {told}", file=sys.stderr)
     trainer.fit(task, experiment.train, evaluations.get("val"), ckpt_path=start, weights_only=True)
     if request.config["evaluate"] and not pruned(trainer):
         best = request.directory / "checkpoints" / "best.ckpt"

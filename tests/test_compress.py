@@ -2,14 +2,13 @@
 
 import copy
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from mmexp import build, cli
+from mmexp import build
 from mmexp.compression import packing, pruning, quantizing, shapes
 from mmexp.encoders.timm_image import TimmImage
 from mmexp.encoders.transformer import Transformer
@@ -23,18 +22,6 @@ RUN = (
     "hardware.threads=1",
 )
 RUN += ("data.styles=[blob]", "data.batch_size=32", "data.num_workers=0", "budget.steps=6", "evaluate=false")
-
-
-@pytest.fixture
-def mmexp(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setenv("MMEXP_STAMP", "now")
-        monkeypatch.setattr(sys, "argv", ["mmexp", *words])
-        return cli.main(), *capsys.readouterr()
-
-    return run
 
 
 def towers() -> dict[str, tuple[nn.Module, dict]]:

@@ -1,12 +1,9 @@
 """`mmexp evaluate`: the numbers of a run again, on its own data the same, on others others; several side by side."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-
-from mmexp import cli
 
 HERE = Path(__file__).parent
 OWN = ("--config-dir", str(HERE / "outside" / "conf"), "trust=[outside,stand_ins]")
@@ -19,18 +16,6 @@ RUN = (
     "hardware.precision=32-true",
     "budget.steps=4",
 )
-
-
-@pytest.fixture
-def mmexp(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setenv("MMEXP_STAMP", "now")
-        monkeypatch.setattr(sys, "argv", ["mmexp", *words])
-        return cli.main(), *capsys.readouterr()
-
-    return run
 
 
 def metrics(place: str) -> dict[str, float]:

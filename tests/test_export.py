@@ -8,22 +8,8 @@ import open_clip
 import pytest
 import torch
 
-from mmexp import cli
-
 VISION = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
 TEXT = {"context_length": 24, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
-
-
-@pytest.fixture
-def mmexp(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setenv("MMEXP_STAMP", "now")
-        monkeypatch.setattr(sys, "argv", ["mmexp", *words])
-        return cli.main(), *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture
@@ -160,3 +146,11 @@ def test_small_towers_from_scratch_are_taken_by_torch_and_onnx(mmexp, form):
 def test_a_run_without_layers_beside_its_weights_is_no_adapter(mmexp, plain):
     assert mmexp("train", *plain, *SMALL, "objective=contrastive", "hydra.run.dir=run")[0] == 0
     assert "with LoRA beside its weights" in mmexp("export", "run", "--format", "peft", "--out", "model")[2]
+
+
+def test_a_library_that_is_not_installed_is_named_with_what_brings_it(mmexp, monkeypatch):
+    assert mmexp("train", *SMALL, "objective=contrastive", "hydra.run.dir=run")[0] == 0
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    status, _, err = mmexp("export", "run", "--format", "onnx", "--out", "model")
+    assert status == 2 and "needs onnxscript" in err and "mmexp[onnx]" in err
+    assert not Path("model").exists() and not list(Path().glob(".model-*"))

@@ -2,7 +2,6 @@
 
 import io
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,26 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from mmexp import cli
 from mmexp.judging import corruptions
-from mmexp.judging.missing import Only, shapley
+from mmexp.judging.missing import only, shapley
 from mmexp.judging.ranking import mean_average_precision
 from mmexp.judging.space import uniformity
 
 RUN = ("fusion=none", "encoder/image=cnn", "encoder.text.depth=1", "data.styles=[blob]", "data.num_workers=0")
 RUN += ("budget.steps=4", "evaluate=false", "hardware.threads=1", "hydra.run.dir=run")
-
-
-@pytest.fixture
-def mmexp(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setenv("MMEXP_STAMP", "now")
-        monkeypatch.setattr(sys, "argv", ["mmexp", *words])
-        return cli.main(), *capsys.readouterr()
-
-    return run
 
 
 def told(place: str) -> dict[str, float]:
@@ -78,15 +64,15 @@ def test_texts_and_sounds_are_spoilt():
 
 def test_a_set_of_one_modality_alone_has_no_other():
     class Rows:
-        concepts = np.arange(3)
+        concepts = labels = np.arange(3)
         present = {"text": np.array([True, False, True])}  # noqa: RUF012
 
         def __len__(self) -> int:
             return 3
 
-    only = Only(Rows(), ("text",), ["image", "text"])
-    assert not only.present["image"].any() and only.present["text"].tolist() == [True, False, True]
-    assert len(only) == 3 and only.concepts.tolist() == [0, 1, 2]
+    text = only(Rows(), ("text",), ["image", "text"])
+    assert not text.present["image"].any() and text.present["text"].tolist() == [True, False, True]
+    assert len(text) == 3 and text.concepts.tolist() == [0, 1, 2]
 
 
 def test_shapley_values_add_up_and_are_those_of_a_sum():

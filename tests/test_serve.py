@@ -1,7 +1,5 @@
 """`mmexp serve`: right answers, plain 4xx for anything wrong, a key, limits, an index, and an end that loses nothing."""
 
-import base64
-import io
 import json
 import os
 import signal
@@ -16,8 +14,8 @@ from typing import Any
 
 import pytest
 import torch
+from bad_requests import bad_requests, png, text64
 from command_line import mmexp
-from PIL import Image
 
 from mmexp.serving.answers import Embedder, picture
 from mmexp.serving.asked import PATHS, Wrong, check
@@ -32,16 +30,6 @@ TRAIN = (
     "data.styles=[blob]",
 )
 TRAIN += ("data.num_workers=0", "budget.steps=4", "evaluate=false", "hydra.run.dir=run", "hardware.threads=1")
-
-
-def png(colour: str = "red", size: tuple[int, int] = (40, 30)) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, "png")
-    return buffer.getvalue()
-
-
-def text64(content: bytes) -> str:
-    return base64.b64encode(content).decode()
 
 
 @pytest.fixture(scope="module")
@@ -174,58 +162,6 @@ def test_without_the_key_nothing_is_answered(server):
     assert server.call("GET", "/health", key=None)[0] == 200
     status, page = server.call("GET", "/", key=None)
     assert status == 200 and b"Search pictures" in page
-
-
-def bad_requests() -> list[tuple[str, str, Any, dict[str, str]]]:
-    """A hundred kinds of requests that are wrong: method, path, body and headers."""
-    item, image = {"text": "a"}, text64(png())
-    found: list[tuple[str, str, Any, dict[str, str]]] = []
-    bodies = [
-        b"",
-        b"{",
-        b"[]",
-        b"null",
-        b"1",
-        b'"x"',
-        b"\xff\xfe",
-        b"{]",
-        b"[" * 5000,
-        b'{"items": [}',
-        b"{'items': 1}",
-    ]
-    bodies += [b'{"items": [{"text": "a"}]} more', b"{" + b" " * 100]
-    found += [("POST", path, body, {}) for path in PATHS for body in bodies]  # 52
-    wrong: list[Any] = [None, 1, "a", {}, [], [None], [1], ["a"], [{}], [{"text": 1}], [{"text": ""}], [{"text": None}]]
-    wrong += [
-        [{"text": "a", "image": image}],
-        [{"words": "a"}],
-        [{"image": 5}],
-        [{"image": ""}],
-        [{"text": "a" * 10_001}],
-    ]
-    wrong += [[{"image": "not base64!"}], [{"image": "aGVsbG8="}], [{"image": image[:60]}], [item] * 65]
-    wrong += [[{"image": text64(b"GIF89a")}], [{"text": ["a"]}], [[item]]]
-    found += [("POST", "/embed", {"items": one}, {}) for one in wrong]  # 24
-    found += [("POST", "/embed", {"items": [item], more: 1}, {}) for more in ("path", "model", "item", "__class__")]
-    pairs: list[Any] = [{"left": [item]}, {"left": [item], "right": []}, {"left": [item] * 40, "right": [item] * 40}]
-    found += [("POST", "/similarity", body, {}) for body in pairs]
-    found += [("POST", "/search", {"item": item, "count": count}, {}) for count in (0, -1, 101, 1.5, "3", None, True)]
-    found += [("POST", "/search", body, {}) for body in ({"count": 3}, {"item": [item]})]
-    classes: list[Any] = [[], ["one"], None, "ab", [1, 2], ["a", ""], ["a"] * 1001]
-    found += [("POST", "/classify", {"item": item, "classes": one}, {}) for one in classes]
-    found += [
-        ("POST", "/classify", {"item": item, "classes": ["a", "b"], "templates": one}, {})
-        for one in ([], ["no place"], "a {}")
-    ]
-    found += [
-        (method, path, None, {}) for method in ("GET", "PUT", "DELETE", "PATCH") for path in ("/embed", "/search")
-    ]
-    found += [("GET", path, None, {}) for path in ("/nothing", "/embed/", "/..", "/info/x", "/docs", "/shutdown")]
-    found += [
-        ("POST", "/embed", {"items": [item]}, {"content-type": kind})
-        for kind in ("text/plain", "multipart/form-data", "")
-    ]
-    return found
 
 
 def test_a_hundred_kinds_of_bad_input_are_4xx(server):

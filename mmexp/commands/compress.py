@@ -116,7 +116,8 @@ def _made(plan: Plan, parent: Path, step: str, amount: Any, name: str) -> Path:
         own += ["compression.quantize=" + amount, "hardware.precision=32-true", "cache.enabled=false"]
     else:
         own += ["compression.zeros=kept"] if step == "zeros" else ["compression.shapes=loaded"]
-    own = [one for one in own if not one.lstrip("+").startswith("adapter")]
+    # Adapters are folded in, and a recipe would bring its own again.
+    own = [*(one for one in dict.fromkeys(own) if not one.lstrip("+").startswith("adapter")), "adapter=full"]
     facts = {key: value for key, value in record.items() if key in ("choices", "seed", "data_fingerprint", "code")}
     facts |= {"command": f"mmexp compress {parent} {step}={amount}", "overrides": own, "sweep": None, "name": name}
     compress(parent, directory, facts, step, amount)
@@ -135,7 +136,7 @@ def _measured(plan: Plan, run: Path) -> tuple[int, dict[str, Any]]:
     from mmexp.inference import inference_facts
 
     place = plan.out / "measured" / run.name
-    own = [one for one in own_overrides(record_of(run), ()) if not one.startswith("compression.aware")]
+    own = own_overrides(record_of(run), ())
     data = [one for one in plan.overrides if one.startswith("data")]
     more = ["train=false", "evaluate=true", f"init_from={run}", f"hydra.run.dir={place}", f"name={run.name}"]
     if status := train.main([*own, *data, *more, *plan.flags]):

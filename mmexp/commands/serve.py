@@ -35,10 +35,8 @@ KEY = "MMEXP_API_KEY"
 def main(arguments: Sequence[str]) -> int:
     """Serve until a signal comes. The key is that of the environment, so that it stands in no list of processes."""
     run, options = _asked(arguments)
-    try:
-        import litserve
-    except ImportError as error:
-        raise RequestError(f"mmexp serve needs {error.name}: pip install 'mmexp[serve]'.") from error
+    import litserve
+
     from mmexp.runs.parents import digest
     from mmexp.serving.answers import Answers, Embedder, can_embed
     from mmexp.serving.gate import Gate, Limits

@@ -3,6 +3,7 @@
 import warnings
 from typing import Any
 
+import torch
 from torch import nn
 
 from mmexp.errors import RequestError
@@ -18,7 +19,6 @@ def quantize(module: nn.Module, how: str) -> None:
         # PyTorch says that torchao will stand for it; its int8 is slower than fp32 there unless it is compiled.
         warnings.simplefilter("ignore")
         if how == "int8":
-            import torch
             from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
 
             torch.backends.quantized.engine = (
@@ -26,7 +26,6 @@ def quantize(module: nn.Module, how: str) -> None:
             )
             quantize_dynamic(module, {nn.Linear: per_channel_dynamic_qconfig}, inplace=True)
             return
-        import torch
         from torchao.quantization import IntxWeightOnlyConfig, quantize_
         from torchao.quantization.granularity import PerAxis, PerGroup
 
@@ -47,8 +46,6 @@ def train_as_if(module: nn.Module) -> None:
         from torchao.quantization.qat import IntxFakeQuantizeConfig, QATConfig
     except ImportError as error:
         raise RequestError("compression.aware=true needs torchao: pip install 'mmexp[compress]'.") from error
-    import torch
-
     rounded: Any = QATConfig(
         activation_config=IntxFakeQuantizeConfig(torch.int8, "per_token", is_symmetric=False),
         weight_config=IntxFakeQuantizeConfig(torch.int8, "per_channel"),

@@ -18,6 +18,9 @@ TOLERANCE = 1e-5
 
 def write(subject: Subject, folder: Path) -> None:
     """Write a graph for each tower. Raises RequestError where torch or ONNX cannot express one."""
+    # What torch would miss in the middle is missed at once.
+    import onnxscript  # noqa: F401
+
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     for name, tower in subject.towers.items():
         exported = program(tower)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
+from mmexp.data.chosen import ChosenSamples
 from mmexp.judging.said import Judged, gather, headline
 from mmexp.types import Samples
 
@@ -90,24 +91,16 @@ KINDS: dict[str, dict[str, Callable[..., Any]]] = {
 }
 
 
-class Spoilt:
+class Spoilt(ChosenSamples):
     """The rows of a set with one modality spoilt, each row in a way of its own that is the same at every reading."""
 
-    def __init__(self, samples: Any, modality: str, kind: str, spoil: Callable[..., Any], strength: int):
-        self.samples, self.modality, self.kind, self.spoil, self.strength = samples, modality, kind, spoil, strength
-
-    def __getattr__(self, name: str) -> Any:
-        # What was decoded before, by files or by name, is not what is read here.
-        if name in ("stamp", "read_as") or name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.samples, name)
-
-    def __len__(self) -> int:
-        return len(self.samples)
+    def __init__(self, samples: Samples, modality: str, kind: str, spoil: Callable[..., Any], strength: int):
+        super().__init__(samples, np.arange(len(samples)))
+        self.modality, self.kind, self.spoil, self.strength = modality, kind, spoil, strength
 
     def read(self, row: int, modality: str, rng: Draws | None = None) -> Any:
         """Return a raw value, spoilt if it is of that modality."""
-        value = self.samples.read(row, modality, rng)
+        value = super().read(row, modality, rng)
         if modality != self.modality:
             return value
         return self.spoil(value, self.strength, np.random.default_rng([row, self.strength, len(self.kind)]))
@@ -121,7 +114,7 @@ def robustness(judged: Judged, samples: Samples) -> dict[str, float]:
     for name, encoder in judged.model.encoders.items():
         for kind, spoil in KINDS.get(encoder.modality, {}).items():
             for strength in STRENGTHS:
-                spoilt: Any = Spoilt(samples, name, kind, spoil, strength)
+                spoilt = Spoilt(samples, name, kind, spoil, strength)
                 if found := headline(gather(judged, spoilt).metrics()):
                     told[f"{kind}_{strength}/{found[0]}"] = found[1]
     return told

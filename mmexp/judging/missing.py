@@ -1,33 +1,22 @@
 """What a model still knows when modalities are missing: every subset of them at test time."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import combinations
 from math import factorial
-from typing import Any
 
 import numpy as np
 import torch
 
+from mmexp.data.chosen import ChosenSamples
 from mmexp.judging.said import Judged, gather, headline
 from mmexp.types import Samples
 
 
-class Only:
-    """The rows of a set with some modalities alone."""
-
-    def __init__(self, samples: Any, kept: tuple[str, ...], names: list[str]):
-        self.samples = samples
-        here = getattr(samples, "present", None) or {}
-        gone = {name: np.zeros(len(samples), dtype=bool) for name in names if name not in kept}
-        self.present = {**here, **gone}
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("stamp", "read_as") or name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.samples, name)
-
-    def __len__(self) -> int:
-        return len(self.samples)
+def only(samples: Samples, kept: Collection[str], names: Collection[str]) -> Samples:
+    """Return all rows of a set with the modalities `kept` of those `names` alone."""
+    part = ChosenSamples(samples, np.arange(len(samples)))
+    part.present |= {name: np.zeros(len(part), dtype=bool) for name in names if name not in kept}
+    return part
 
 
 def subsets(judged: Judged, samples: Samples) -> dict[str, float]:
@@ -36,8 +25,7 @@ def subsets(judged: Judged, samples: Samples) -> dict[str, float]:
     told: dict[str, float] = {}
     for count in range(len(names), 0, -1):
         for kept in combinations(names, count):
-            only: Any = Only(samples, kept, names) if count < len(names) else samples
-            if found := headline(gather(judged, only).metrics()):
+            if found := headline(gather(judged, only(samples, kept, names)).metrics()):
                 told[f"{'+'.join(kept)}/{found[0]}"] = found[1]
     return told
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmexp.data.loaders import evaluation_loader
 from mmexp.data.loading import Loading
@@ -53,8 +53,3 @@ def headline(metrics: Mapping[str, float]) -> tuple[str, float] | None:
     """Return the number that tells most of a set: accuracy of classes, else the mean reciprocal rank."""
     name = next((one for one in ("accuracy", "mean_reciprocal_rank") if one in metrics), None)
     return (name, metrics[name]) if name else None
-
-
-def tensors(gathered: Gathered, part: str) -> dict[str, Tensor]:
-    """Return the gathered tensors whose name begins with `part`, by the rest of their names."""
-    return gathered.below(part)

@@ -10,7 +10,7 @@ from mmexp.signatures import source_of
 
 PACKAGE = Path(__file__).parents[1]
 # What starts runs, or tells of them, and has no part in what comes of one.
-_BESIDE = ("commands", "comparison", "runs", "sweeps", "cli.py")
+_BESIDE = ("commands", "comparison", "exporting", "judging", "runs", "serving", "sweeps", "cli.py", "compressing.py")
 
 
 def code_of(config: Mapping[str, Any]) -> str:

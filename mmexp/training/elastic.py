@@ -15,7 +15,8 @@ def meet(trainer: L.Trainer) -> None:
     the ranks of the next one read the addresses of those that died, and wait for them.
     """
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    if attempt == "0" or not isinstance(trainer.strategy, ParallelStrategy):
+    shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if attempt == "0" or not shared or not isinstance(trainer.strategy, ParallelStrategy):
         return
     store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
     dist.init_process_group(
