@@ -41,6 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     from mmexp.serving.answers import Answers, Embedder, can_embed
     from mmexp.serving.gate import Gate, Limits
     from mmexp.serving.index import files_of, made
+    from mmexp.serving.parent import end_with_parent
 
     # Not by `build`: what that imports, the worker alone needs, and the server is to be up soon.
     config = yaml.safe_load((run / "config.yaml").read_text())
@@ -76,6 +77,8 @@ def main(arguments: Sequence[str]) -> int:
         f"http://{options['host']}:{options['port']} serves {run}; {'a key is asked for' if key else f'no key ({KEY})'}"
     )
     _end_as_with_ctrl_c()
+    # What is spawned and not forked, the worker, sees to it itself.
+    os.register_at_fork(after_in_child=end_with_parent)
     server.run(
         host=options["host"],
         port=options["port"],

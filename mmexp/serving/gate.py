@@ -12,7 +12,6 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from mmexp.serving.asked import PATHS, Wrong, check
-from mmexp.serving.parent import end_with_parent
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -57,7 +56,6 @@ class Gate:
 
     def __init__(self, app: Any, limits: Limits, pictures: dict[str, str]):
         self.app, self.limits, self.pictures = app, limits, pictures
-        end_with_parent()
         self.rate = Rate(limits.per_minute)
         self.registry = CollectorRegistry()
         told: Any = {"registry": self.registry}
