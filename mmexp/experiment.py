@@ -193,11 +193,13 @@ def show(experiment: Experiment, request: Request, metrics: dict[str, float]) ->
 
     from mmexp.runs.forgetting import sequence_table
     from mmexp.runs.gallery import make_gallery
+    from mmexp.runs.inside import look_inside
     from mmexp.runs.report import write_report
     from mmexp.runs.table import closing_table
 
     train: Any = experiment.train.dataset
     gallery = make_gallery(experiment.task, experiment.source, train)
+    look_inside(gallery, experiment.task, experiment.source)
     console, table = Console(), closing_table(metrics)
     if isinstance(experiment.task, ContinualTask) and experiment.task.measured:
         gallery.sequence = sequence_of(experiment.task)

@@ -59,7 +59,7 @@ MAY = {
     "exporting": {"errors", "types", "attention", "encoders", "model", "exporting"},
     "inference": {"types", "data", "build", "compression"},
     "serving": {"errors", "build", "serving"},
-    "judging": {"types", "model", "data", "tasks", "judging"},
+    "judging": {"types", "attention", "model", "data", "tasks", "judging"},
     "compressing": {"build", "compression", "data", "runs"},
     "comparison": {"errors", "runs", "comparison"},
     "sweeps": {"errors", "pace", "compose", "config", "build", "runs", "comparison", "training", "sweeps"},

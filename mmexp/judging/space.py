@@ -1,5 +1,6 @@
 """What a common space looks like: how far modalities lie apart in it, how near pairs are, how evenly it is used."""
 
+from collections.abc import Mapping
 from itertools import combinations
 
 import torch
@@ -18,14 +19,20 @@ def uniformity(vectors: Tensor) -> float:
 
 
 def geometry(judged: Judged, samples: Samples) -> dict[str, float]:
-    """Return `<m>_uniformity`, and of each pair `<a>_<b>_alignment` and `<a>_<b>_gap`.
+    """Return the `numbers` of all rows of a set."""
+    gathered = gather(judged, samples)
+    return numbers(gathered.below("vector/"), gathered.below("present/"))
+
+
+def numbers(vectors: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return `<m>_uniformity`, and of each pair `<a>_<b>_alignment` and `<a>_<b>_gap`, of unit `vectors[modality] (N, D)`.
 
     Alignment is the mean squared distance of a row's own vectors (arXiv:2005.10242, eq. 1), the gap the distance of the means of
-    both modalities (arXiv:2203.02053, section 2). Over at most the first 5,000 rows that have both.
+    both modalities (arXiv:2203.02053, section 2). Over at most the first 5,000 rows that have both, by `present[modality] (N,)`.
     """
-    gathered = gather(judged, samples)
-    vectors, present = gathered.below("vector/"), gathered.below("present/")
-    everywhere = torch.ones(len(gathered.stacked()["index"]), dtype=torch.bool)
+    if not vectors:
+        return {}
+    everywhere = torch.ones(len(next(iter(vectors.values()))), dtype=torch.bool)
     there = {name: present.get(name, everywhere).bool() for name in vectors}
     told = {
         f"{name}_uniformity": uniformity(one[there[name]][:ROWS])

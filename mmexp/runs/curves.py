@@ -5,6 +5,7 @@ import io
 import math
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from mmexp.runs.table import in_words
 _LINES = 6  # colours that the template has for the lines of a chart
 # matplotlib knows no CSS variables: it draws in these colours, and they are replaced so that both themes can be read.
 INK, _GRID = "#010203", "#010204"
-_SERIES = [f"#0102{16 + i:02x}" for i in range(_LINES)]
+SERIES = [f"#0102{16 + i:02x}" for i in range(_LINES)]
 
 Lines = dict[str, list[tuple[float, float]]]
 
@@ -57,35 +58,44 @@ def _number(cell: Any) -> float | None:
 
 def draw(title: str, lines: Lines) -> dict[str, Any]:
     """Draw one chart as inline SVG. Title and legend are the page's, so that they take its font and its colours."""
+    names = sorted(lines, key=lambda name: (name != "train", len(name), name))[:_LINES]
+
+    def paint(axes: Any) -> None:
+        for name, colour in zip(names, SERIES, strict=False):
+            # A step's own loss is noisy: it stays in the back, the sparse points of an evaluation in front.
+            look = {"lw": 1, "alpha": 0.7} if len(lines[name]) > 60 else {"lw": 1.8, "marker": "o", "ms": 3.5}
+            axes.plot(*zip(*sorted(lines[name]), strict=True), color=colour, **look)
+        _dress(axes, share="recall" in title or title.endswith("accuracy"))
+
+    return {"title": title, "names": names, "svg": painted(title, paint)}
+
+
+def painted(title: str, paint: Callable[[Any], None], size: tuple[float, float] = (4.4, 2.5)) -> str:
+    """Return as inline SVG what is painted on plain axes of a size in inches, in the colours `SERIES`."""
     import matplotlib
     from matplotlib.figure import Figure
 
     ink: Any = dict.fromkeys(("xtick.color", "ytick.color", "axes.labelcolor"), INK)
     # Ids are shared by all SVG of a page: without a salt of its own one chart would clip and mark as another does.
     plain: Any = {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 10, "text.parse_math": False}
-    names = sorted(lines, key=lambda name: (name != "train", len(name), name))[:_LINES]
     with matplotlib.rc_context(ink | plain):
         # At a fixed place: to find one that fits takes as long as the drawing itself.
-        figure = Figure(figsize=(4.4, 2.5))
+        figure = Figure(figsize=size)
         axes = figure.add_axes((0.12, 0.19, 0.86, 0.78))
-        for name, colour in zip(names, _SERIES, strict=False):
-            # A step's own loss is noisy: it stays in the back, the sparse points of an evaluation in front.
-            look = {"lw": 1, "alpha": 0.7} if len(lines[name]) > 60 else {"lw": 1.8, "marker": "o", "ms": 3.5}
-            axes.plot(*zip(*sorted(lines[name]), strict=True), color=colour, **look)
-        _dress(axes, share="recall" in title or title.endswith("accuracy"))
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.spines["bottom"].set_color(_GRID)
+        axes.tick_params(length=0)
+        paint(axes)
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True)
-    return {"title": title, "names": names, "svg": inline_svg(out.getvalue())}
+    return inline_svg(out.getvalue())
 
 
 def _dress(axes: Any, share: bool) -> None:
     """Leave of the axes what is needed to read a value."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(_GRID)
     axes.grid(axis="y", color=_GRID, lw=0.8)
-    axes.tick_params(length=0)
     axes.set_xlabel("step")
     axes.margins(x=0.02)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -101,6 +111,6 @@ def inline_svg(svg: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
     svg = svg.replace(INK, "currentColor").replace(_GRID, "var(--line)")
-    for place, colour in enumerate(_SERIES, 1):
+    for place, colour in enumerate(SERIES, 1):
         svg = svg.replace(colour, f"var(--s{place})")
     return svg

@@ -77,7 +77,7 @@ def _queries(samples: Samples, whole: dict[str, Tensor], query: str, key: str, k
     """Return queries spread evenly over the set, each with its best candidates, equal texts shown once."""
     # Of many directions fewer queries, for a page has no room for all.
     paired = _paired(whole, query, key)
-    rows = _spread(paired, QUERIES if len(kinds) == 2 else QUERIES // 2)
+    rows = spread(paired, QUERIES if len(kinds) == 2 else QUERIES // 2)
     score = whole[f"vector/{query}"][rows].float() @ whole[f"vector/{key}"].float().T
     found = []
     for row, scores in zip(rows, score, strict=True):
@@ -130,7 +130,7 @@ def film_strip(frames: Any) -> Image.Image:
     return Image.fromarray(np.concatenate(rows))
 
 
-def _spread(rows: Tensor, count: int) -> list[int]:
+def spread(rows: Tensor, count: int) -> list[int]:
     """Return up to `count` of the rows, evenly spread."""
     return rows[torch.linspace(0, len(rows) - 1, min(count, len(rows))).round().long()].tolist()
 
@@ -144,7 +144,7 @@ def _captions(source: DataSource, split: str, said: dict[int, str]) -> list[Capt
             str(samples.read(row, "text")),
             said[row],
         )
-        for row in _spread(torch.tensor(sorted(said)), CAPTIONS)
+        for row in spread(torch.tensor(sorted(said)), CAPTIONS)
     ]
 
 
@@ -162,7 +162,7 @@ def _answers(source: DataSource, samples: Samples, whole: dict[str, Tensor]) -> 
             float(sure[row]),
             source.classes[int(label[row])],
         )
-        for row in (*_spread(wrong, WRONG), *_spread(right, RIGHT))
+        for row in (*spread(wrong, WRONG), *spread(right, RIGHT))
     ]
 
 

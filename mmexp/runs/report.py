@@ -16,12 +16,13 @@ from PIL import Image
 from mmexp.runs.curves import draw, history
 from mmexp.runs.facts import facts_of
 from mmexp.runs.forgetting import Sequence, heat_map
+from mmexp.runs.looks import Seen, overlay
 from mmexp.runs.pictures import inline, write_gallery
 from mmexp.runs.record import write_atomically
 from mmexp.runs.sounds import audible
+from mmexp.runs.space import Space
 from mmexp.runs.table import Number, read_numbers, shown, times
 
-_SIDE = 96  # pixels of a picture under its heat
 _MOST_CLASSES = 30
 _LEADING = ("encoder", "fusion", "adapter", "objective", "task", "data")
 
@@ -79,15 +80,6 @@ class Confusion:
 
 
 @dataclass
-class Attention:
-    """`heat (h, w)`, of any scale, lies over the whole `picture`; `text` is what looked at it."""
-
-    picture: Image.Image
-    heat: np.ndarray
-    text: str
-
-
-@dataclass
 class Version:
     """One sample as training reads it in one epoch; `picture` is None and `text` empty where it has none."""
 
@@ -104,11 +96,13 @@ class Gallery:
 
     retrieval: dict[str, list[Query]]
     confusion: Confusion | None = None
-    attention: list[Attention] = field(default_factory=list)
     augmented: list[list[Version]] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     captions: list[Captioned] = field(default_factory=list)
     sequence: Sequence | None = None
+    looks: list[Seen] = field(default_factory=list)
+    contributions: dict[str, float] = field(default_factory=dict)
+    space: Space | None = None
 
 
 def write_report(directory: Path, gallery: Gallery) -> Path:
@@ -200,20 +194,6 @@ def _by_split(numbers: list[Number], metrics: dict[str, float]) -> list[dict[str
         {"name": name or "run", "numbers": rows, "candidates": metrics.get(f"{name}/candidates")}
         for name, rows in splits.items()
     ]
-
-
-def overlay(seen: Attention) -> Image.Image:
-    """Return the picture with its heat over it: the more attention, the less of the picture and the warmer."""
-    import matplotlib
-
-    picture = seen.picture.convert("RGB")
-    picture.thumbnail((_SIDE, _SIDE))
-    heat = np.nan_to_num(np.asarray(seen.heat, dtype=np.float32))
-    heat = (heat - heat.min()) / max(float(np.ptp(heat)), 1e-12)
-    heat = np.asarray(Image.fromarray(heat).resize(picture.size, Image.Resampling.BICUBIC)).clip(0, 1)
-    colour = matplotlib.colormaps["inferno"](heat)[..., :3] * 255
-    alpha = 0.25 + 0.5 * heat[..., None]
-    return Image.fromarray(((1 - alpha) * np.asarray(picture) + alpha * colour).astype(np.uint8))
 
 
 def _most_confused(confusion: Confusion | None) -> dict[str, Any] | None:

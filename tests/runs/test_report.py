@@ -20,9 +20,9 @@ from stand_ins import TinyImage, TinyText
 from mmexp.augmentations.colour import Colour
 from mmexp.data.loading import Loading, PreparedSamples, Variation
 from mmexp.runs.gallery import make_gallery
+from mmexp.runs.looks import Attention, Seen
 from mmexp.runs.report import (
     Answer,
-    Attention,
     Captioned,
     Confusion,
     Gallery,
@@ -132,7 +132,16 @@ def gallery() -> Gallery:
     confusion = Confusion(["cat", "dog & co", "<i>owl</i>"], np.array([[8, 2, 0], [1, 9, 0], [0, 0, 0]]))
     versions = [[Version(picture(i), "<b>ramp" if i else "a ramp") for i in range(6)], [Version(None, "")] * 6]
     captions = [Captioned(picture(3), "<b>a ramp", "a <i>red ramp"), Captioned(None, "a text alone", "")]
-    return Gallery(retrieval, confusion, [Attention(picture(2), np.eye(7), "ramp")], versions, captions=captions)
+    heat = [Attention(picture(2), np.eye(7), "<b>again")]
+    seen = Seen("a ramp", picture(2), heat, {"gradient": [("<b>again", 1.0), ("ramp", 0.2)]}, heat)
+    return Gallery(
+        retrieval,
+        confusion,
+        augmented=versions,
+        captions=captions,
+        looks=[seen],
+        contributions={"nothing/accuracy": 0.25, "image/accuracy": 0.5},
+    )
 
 
 @pytest.fixture
@@ -187,6 +196,14 @@ def test_every_loss_and_recall_has_a_curve(directory: Path) -> None:
     labels = [attrs.get("aria-label") for tag, attrs in page.elements if tag == "figure"]
     assert labels == [f"{t} against step" for t in ("loss", "loss, contrastive", "text → image, recall (val)")]
     assert not page.open
+
+
+def test_where_answers_come_from_and_what_each_modality_brings(directory: Path) -> None:
+    page = Page(write_report(directory, gallery()).read_text())
+    assert "Where answers come from" in page.text and "what each word saw" in page.text
+    assert "What each modality brings" in page.text and "50.0" in page.text and "the most frequent class" in page.text
+    bare = Page(write_report(directory, Gallery({})).read_text()).text
+    assert "Where answers" not in bare and "brings" not in bare and "common space" not in bare
 
 
 def test_pictures_are_small(directory: Path) -> None:

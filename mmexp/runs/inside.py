@@ -1,0 +1,38 @@
+"""What the report shows of the inside of a model: where answers come from, what modalities bring, the common space."""
+
+import torch
+from torch import Tensor
+
+from mmexp.data.chosen import ChosenSamples
+from mmexp.judging.looking import look
+from mmexp.judging.missing import contributions
+from mmexp.judging.said import Judged
+from mmexp.runs.gallery import spread
+from mmexp.runs.looks import shown_looks
+from mmexp.runs.report import Gallery
+from mmexp.runs.space import space_of
+from mmexp.tasks.base import Task
+from mmexp.types import DataSource, Samples
+
+LOOKS = 6
+ROWS = 256  # of which contributions are told
+
+
+def look_inside(gallery: Gallery, task: Task, source: DataSource) -> None:
+    """Add what is told of `test`, where it was evaluated; where answers come from, of rows that have all modalities."""
+    if "test" not in task.gathered:
+        return
+    gathered, samples = task.gathered["test"], source.splits["test"]
+    judged = Judged("", task.model.of(source.modalities), dict(task.objectives.items()))
+    if len(whole := _whole(samples)):
+        gallery.looks = shown_looks(look(judged, samples, spread(whole, LOOKS)), source.classes)
+        if getattr(judged.first_with("classify"), "source", None) == "fused":
+            gallery.contributions = contributions(judged, ChosenSamples(samples, spread(whole, ROWS)))
+    if vectors := gathered.below("vector/"):
+        gallery.space = space_of("test", vectors, gathered.below("present/"))
+
+
+def _whole(samples: Samples) -> Tensor:
+    """Return the rows that have all modalities."""
+    present = [torch.from_numpy(there) for there in (getattr(samples, "present", None) or {}).values()]
+    return torch.stack([torch.ones(len(samples), dtype=torch.bool), *present]).all(0).nonzero().flatten()
