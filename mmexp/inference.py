@@ -11,6 +11,7 @@ from torch import nn
 
 from mmexp import build
 from mmexp.compression.packing import packed, size
+from mmexp.compression.quantizing import left_whole
 from mmexp.data.loaders import evaluation_loader
 from mmexp.data.loading import Loading
 from mmexp.types import Batch
@@ -66,4 +67,7 @@ def _size(directory: Path) -> tuple[int, int]:
     whole = nn.ModuleDict({"model": model, "head": head})
     how = (build.run_config(directory).get("compression") or {}).get("quantize")
     state = whole.state_dict()
-    return sum(p.numel() for p in whole.parameters()), size(packed(state, how) if how else state)
+    if how:
+        chosen = build.chosen_layers(directory, how)
+        state = packed(state, how, {f"model.{name}" for name in left_whole(model, how, chosen)})
+    return sum(p.numel() for p in whole.parameters()), size(state)

@@ -12,6 +12,8 @@ from mmexp.compression.packing import unpacked
 from mmexp.errors import RequestError, nearest
 
 Weights = Mapping[str, Tensor]
+# Beside the weights of a compressed run: the layers that compute with int8, and the ranges of those that need them.
+QUANTIZATION = "quantization."
 
 
 @dataclass
@@ -62,11 +64,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     found = stored.get("state_dict", stored) if isinstance(stored, Mapping) else {}
     # What a balance learned, a method against forgetting kept, and a teacher that followed its student are of that one
     # training, not of the model.
-    passing = ("balance.", "continual.", "teacher.")
+    passing = ("balance.", "continual.", "teacher.", QUANTIZATION)
     tensors = {name: tensor for name, tensor in found.items() if not str(name).startswith(passing)}
     if not tensors or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise RequestError(f"'{path}' holds no state_dict of tensors.")
     return unpacked(tensors)
+
+
+def read_quantization(path: Path) -> dict[str, Tensor]:
+    """Return of a checkpoint which layers of its model were chosen to compute with int8, and with which ranges; maybe none."""
+    stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    return {name.removeprefix(QUANTIZATION): one for name, one in stored.items() if name.startswith(QUANTIZATION)}
 
 
 def part_of(name: str) -> str:

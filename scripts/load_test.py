@@ -1,6 +1,6 @@
 """A served run under load for a minute, against the same run in process: throughput, latencies, errors, memory.
 
-    python scripts/load_test.py RUN PICTURES [--seconds 60] [--clients 4] [--items 32] [--to docs/serving.json]
+    python scripts/load_test.py RUN PICTURES [--seconds 60] [--clients 4] [--items 32] [--options workers=2] [--to FILE]
 
 Clients of locust ask for the vectors of pictures and texts, so many items a request; in process the same items are decoded,
 prepared and encoded in batches of 64, before and after (A B A). Needs `pip install 'mmexp[serve]' locust`.
@@ -12,11 +12,13 @@ import json
 import os
 import random
 import re
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +44,25 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--items", type=int, default=32)
     parser.add_argument("--port", type=int, default=8765)
+    parser.add_argument("--options", nargs="*", default=[], help="of mmexp serve")
     parser.add_argument("--to", type=Path)
     asked = parser.parse_args()
     items = drawn(asked.pictures, 512)
     before = in_process(asked.run, items)
-    server = served(asked.run, asked.port)
+    server, _ = served(asked.run, asked.port, asked.options)
     try:
         memory = [resident(server.pid)]
         found = loaded(asked, items, memory, server.pid)
+        server.kill()
+        server.wait(60)
+        server, again = served(asked.run, asked.port, asked.options)
     finally:
         server.terminate()
         server.wait(60)
     after = in_process(asked.run, items)
     own = (before + after) / 2
     told = {"in process, items/s": [round(before, 1), round(after, 1)], **found}
+    told |= {"up again after a kill, s": round(again, 1)}
     told |= {"share": round(found["items/s"] / own, 2), "resident MB": [round(m / 1e6) for m in memory]}
     print(json.dumps(told, indent=2))
     if asked.to:
@@ -94,21 +101,30 @@ def in_process(run: Path, items: list[dict[str, str]]) -> float:
     return rounds * len(items) / (time.perf_counter() - began)
 
 
-def served(run: Path, port: int) -> subprocess.Popen[bytes]:
-    """Return a server that is up."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mmexp", "serve", str(run), f"port={port}"], stdout=subprocess.DEVNULL
-    )
+def served(run: Path, port: int, options: Sequence[str] = ()) -> tuple[subprocess.Popen[bytes], float]:
+    """Return a server that is up, and the seconds that it took; a killed one's port may have to come free first."""
     began = time.perf_counter()
+    while not _is_free(port):
+        time.sleep(0.1)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mmexp", "serve", str(run), f"port={port}", *options], stdout=subprocess.DEVNULL
+    )
     while time.perf_counter() - began < 120:
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/health").read()
         except OSError:
             time.sleep(0.1)
         else:
-            print(f"up after {time.perf_counter() - began:.1f} s")
-            return server
+            return server, time.perf_counter() - began
     raise SystemExit("the server does not come up")
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def loaded(asked: Any, items: list[dict[str, str]], memory: list[int], server: int) -> dict[str, Any]:

@@ -60,7 +60,7 @@ MAY = {
     "inference": {"types", "data", "build", "compression"},
     "serving": {"errors", "build", "serving"},
     "judging": {"types", "attention", "model", "data", "tasks", "judging"},
-    "compressing": {"build", "compression", "data", "runs"},
+    "compressing": {"build", "compression", "data", "judging", "model", "runs", "weights"},
     "comparison": {"errors", "runs", "comparison"},
     "sweeps": {"errors", "pace", "compose", "config", "build", "runs", "comparison", "training", "sweeps"},
     "cli": {"errors", "trust", "commands"},

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,11 @@ import torch
 from torch import nn
 
 from mmexp import build
-from mmexp.compression import packing, pruning, quantizing, shapes
+from mmexp.compression import calibrating, packing, pruning, quantizing, shapes
 from mmexp.encoders.timm_image import TimmImage
 from mmexp.encoders.transformer import Transformer
 from mmexp.runs.parents import digest
+from mmexp.weights import read_quantization
 
 RUN = (
     "fusion=none",
@@ -108,6 +110,60 @@ def test_small_integers_say_nearly_the_same(how):
     assert nn.functional.cosine_similarity(tower(rows).pooled, before).min() > (0.9 if how == "int4_weights" else 0.998)
 
 
+def test_ranges_are_those_that_were_seen_and_layers_that_were_not_chosen_stay():
+    tower, rows = towers()["words"]
+    before, layers = tower(rows).pooled, quantizing.linear_layers(tower)
+    ranges = calibrating.calibrate(tower, lambda: tower(rows))
+    assert set(ranges) == set(layers)
+    seen = []
+    name = next(iter(layers))
+    handle = layers[name].register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
+    assert torch.equal(tower(rows).pooled, before)
+    handle.remove()
+    for values, (scale, zero) in zip(seen[0], ranges[name].view(2, 2).tolist(), strict=True):
+        # 7 bits, so that sums of products fit on every CPU; the range may leave out a few values at its ends.
+        assert -zero * scale == pytest.approx(values.min().item(), abs=0.2 * values.abs().max().item())
+        assert (127 - zero) * scale == pytest.approx(values.max().item(), abs=0.2 * values.abs().max().item())
+    chosen = {one: ranges[one] for one in list(ranges)[1:]}
+    quantizing.quantize(tower, "int8_static", chosen)
+    assert type(tower.get_submodule(name)) is nn.Linear and len(quantizing.linear_layers(tower)) == 1
+    assert nn.functional.cosine_similarity(tower(rows).pooled, before).min() > 0.99
+
+
+def test_the_layer_that_integers_harm_most_is_the_most_sensitive():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 32), nn.Linear(32, 32))
+    with torch.no_grad():
+        # One weight as large as a thousand others leaves a row's steps too wide for them.
+        model[1].weight[:, 0] = 50.0
+        model[1].weight[:, 1:] *= 0.1
+    inputs = torch.randn(64, 32)
+    before = model(inputs)
+    found = calibrating.sensitivities(model, lambda: {"pooled/x": model(inputs).detach()})
+    assert torch.equal(model(inputs), before) and max(found, key=found.get) == "1"
+    assert set(calibrating.robust(found, 0.3)) == {"0", "2"} and len(calibrating.robust(found, 0.1)) == 2
+    # Each was measured alone.
+    again = calibrating.sensitivities(model, lambda: {"pooled/x": model(inputs).detach()})
+    assert again == pytest.approx(found)
+
+
+@pytest.mark.parametrize("how", ["int8_static", "int8_mixed"])
+def test_layers_are_chosen_from_rows_of_train_and_chosen_again_when_it_is_loaded(mmexp, how):
+    assert mmexp("train", *RUN, "hydra.run.dir=run")[0] == 0
+    status, _, err = mmexp("compress", "run", f"quantize={how}", "out=small")
+    assert status == 0, err
+    whole, small = json.loads(Path("small/compression.json").read_text())
+    assert small["megabytes"] < 0.5 * whole["megabytes"]
+    chosen = read_quantization(Path(f"small/{how}/checkpoints/best.ckpt"))
+    model, _ = build.restore(Path("small") / how)
+    computing = [name for name, layer in model.named_modules() if "quantized" in type(layer).__module__]
+    assert {re.sub(r"\.(module|quant|dequant|_packed_params)\b.*", "", name) for name in computing} == set(chosen)
+    assert bool(quantizing.linear_layers(model)) == (how == "int8_mixed")
+    asked = ("train=false", "init_from=run", f"compression.quantize={how}", "hardware.precision=32-true")
+    status, _, err = mmexp("train", *RUN, *asked, "hydra.run.dir=no")
+    assert status == 2 and f"mmexp compress RUN quantize={how}" in err
+
+
 def test_zeros_stay_zero():
     torch.manual_seed(0)
     layer = nn.Sequential(nn.Linear(20, 20))
@@ -189,6 +245,7 @@ def test_other_steps_and_training_that_knows_of_integers(mmexp, step):
         (("run", "prune=2"), "a share between 0 and 1"),
         (("run", "prune=x"), "a share between 0 and 1"),
         (("run", "quantize=int9"), "int8"),
+        (("run", "quantize=int8", "sensitive=0.2"), "quantize=int8_mixed"),
         (("run", "prune=0.5", "rounds=0"), "rounds=0"),
     ],
 )

@@ -6,7 +6,7 @@ from mmexp.build.choosing import best_by, check_best, monitored_by
 from mmexp.build.making import ASSETS, Config, factory, make
 from mmexp.build.parts import data_source, further, loading, model, objectives, stepping, strong, variation
 from mmexp.build.resting import rest_unreached
-from mmexp.build.restoring import best_checkpoint, config_beside, restore, run_config, weights_of
+from mmexp.build.restoring import best_checkpoint, chosen_layers, config_beside, restore, run_config, weights_of
 from mmexp.build.running import balance, class_texts, keeping, own_teacher, prefixes, task
 from mmexp.build.teaching import (
     check_teacher,
@@ -30,6 +30,7 @@ __all__ = [
     "best_checkpoint",
     "check_best",
     "check_teacher",
+    "chosen_layers",
     "class_texts",
     "config_beside",
     "data_source",

@@ -11,7 +11,7 @@ from torch import nn
 from mmexp.build.adapting import adapted, adapter_of, adapters_of, parts_of, put_on, refuse_foreign_layers
 from mmexp.build.making import ASSETS, Config, make
 from mmexp.build.parts import model, objectives
-from mmexp.build.restoring import weights_of
+from mmexp.build.restoring import chosen_layers, weights_of
 from mmexp.build.teaching import check_teacher, self_taught_objectives, teaches_itself
 from mmexp.build.towers import comes_trained, other_heads, trained_towers
 from mmexp.combinations import of_towers
@@ -101,7 +101,8 @@ def _compress(built: Model, settings: Compression, config: Config) -> None:
             f"compression.quantize={settings.quantize}: what is beside small integers is fp32. Set hardware.precision=32-true."
         )
     if settings.quantize:
-        quantize(built, settings.quantize)
+        # Nothing is measured that was not loaded.
+        quantize(built, settings.quantize, chosen_layers(Path(config["init_from"]), settings.quantize))
     if trains and settings.zeros == "kept":
         keep_zeros(built)
     if trains and settings.aware:

@@ -11,7 +11,7 @@ from torch import nn
 from mmexp.build.adapting import adapted, adapters_of, parts_of, put_on
 from mmexp.build.making import Config
 from mmexp.build.parts import model, objectives
-from mmexp.compression.quantizing import quantize
+from mmexp.compression.quantizing import CHOSEN, quantize
 from mmexp.compression.shapes import fit
 from mmexp.errors import RequestError
 from mmexp.model import Model
@@ -19,7 +19,7 @@ from mmexp.runs.parents import checkpoints
 from mmexp.signatures import signature
 from mmexp.trust import check_targets
 from mmexp.types import TeacherShape
-from mmexp.weights import read_weights
+from mmexp.weights import read_quantization, read_weights
 
 
 def run_config(directory: Path) -> Config:
@@ -85,8 +85,21 @@ def restore(path: Path, merged: bool = True, computing: bool = True) -> tuple[Mo
     for name, part in parts_of(built).items() if merged else ():
         adapters[name].merge(part)
     if how := (config.get("compression") or {}).get("quantize") if computing else None:
-        quantize(built, how)
+        quantize(built, how, chosen_layers(path, how))
     return built, heads
+
+
+def chosen_layers(path: Path, how: str) -> dict[str, torch.Tensor]:
+    """Return the layers of a run, or of a weights file, that were chosen to compute with int8, and their ranges.
+
+    Raises RequestError for one of which none were.
+    """
+    if how not in CHOSEN:
+        return {}
+    chosen = read_quantization(best_checkpoint(path) if path.is_dir() else path)
+    if not chosen:
+        raise RequestError(f"compression.quantize={how}: '{path}' is not of `mmexp compress RUN quantize={how}`.")
+    return chosen
 
 
 def _shapes(config: Config) -> str:

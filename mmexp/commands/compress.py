@@ -15,8 +15,8 @@ from mmexp.errors import RequestError, nearest
 USAGE = (
     "mmexp compress RUN [prune=0.5] [low_rank=0.5] [zeros=0.5] [rounds=1] [recover=STEPS] [quantize=int8] [against=RUN]"
 )
-SHARES, HOW = ("prune", "low_rank", "zeros"), ("int8", "int8_weights", "int4_weights")
-WORDS = (*SHARES, "rounds", "recover", "quantize", "against", "out")
+SHARES, HOW = ("prune", "low_rank", "zeros"), ("int8", "int8_static", "int8_mixed", "int8_weights", "int4_weights")
+WORDS = (*SHARES, "rounds", "recover", "quantize", "sensitive", "against", "out")
 
 
 @dataclass
@@ -29,6 +29,7 @@ class Plan:
     rounds: int = 1
     recover: int = 0
     quantize: str | None = None
+    sensitive: float = 0.1
     against: Path | None = None
     overrides: list[str] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
@@ -83,6 +84,10 @@ def _plan(arguments: Sequence[str]) -> Plan:
     plan.quantize = told.get("quantize")
     if plan.quantize and plan.quantize not in HOW:
         raise RequestError(f"quantize={plan.quantize}: it is {', '.join(HOW)}.{nearest(plan.quantize, HOW)}")
+    if "sensitive" in told:
+        if plan.quantize != "int8_mixed":
+            raise RequestError(f"sensitive={told['sensitive']}: it goes with quantize=int8_mixed.")
+        plan.sensitive = _share("sensitive", told["sensitive"])
     if not plan.shares and not plan.quantize:
         raise RequestError(f"mmexp compress: nothing was asked for. {USAGE}")
     plan.against = Path(told["against"]) if "against" in told else None
@@ -120,7 +125,7 @@ def _made(plan: Plan, parent: Path, step: str, amount: Any, name: str) -> Path:
     own = [*(one for one in dict.fromkeys(own) if not one.lstrip("+").startswith("adapter")), "adapter=full"]
     facts = {key: value for key, value in record.items() if key in ("choices", "seed", "data_fingerprint", "code")}
     facts |= {"command": f"mmexp compress {parent} {step}={amount}", "overrides": own, "sweep": None, "name": name}
-    compress(parent, directory, facts, step, amount)
+    compress(parent, directory, facts, step, amount, plan.sensitive)
     return directory
 
 

@@ -36,6 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     """Serve until a signal comes. The key is that of the environment, so that it stands in no list of processes."""
     run, options = _asked(arguments)
     import litserve
+    from starlette.middleware.gzip import GZipMiddleware
 
     from mmexp.runs.parents import digest
     from mmexp.serving.answers import Answers, Embedder, can_embed
@@ -73,6 +74,8 @@ def main(arguments: Sequence[str]) -> int:
         middlewares=[gate],
         disable_openapi_url=True,
     )
+    # Without LitServe's gzip: vectors become hardly smaller by it, and it takes as long as the model does.
+    server.app.user_middleware = [one for one in server.app.user_middleware if one.cls is not GZipMiddleware]
     print(
         f"http://{options['host']}:{options['port']} serves {run}; {'a key is asked for' if key else f'no key ({KEY})'}"
     )

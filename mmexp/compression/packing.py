@@ -1,6 +1,6 @@
 """Weights as small integers with a scale a row: how a quantized run is stored."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -9,14 +9,16 @@ SCALE, NIBBLES = ".int8_scale", ".int4"
 GROUP = 32
 
 
-def packed(weights: Mapping[str, Tensor], how: str) -> dict[str, Tensor]:
+def packed(weights: Mapping[str, Tensor], how: str, whole: Collection[str] = ()) -> dict[str, Tensor]:
     """Return weights with every float matrix as int8 and a scale a row; with int4_weights those of linear layers as 4 bits.
+
+    Those by the names `whole` stay as they are.
 
     A value is within half a step of what it was: steps are the largest of a row / 127, or of 32 in a row / 7.
     """
     found: dict[str, Tensor] = {}
     for name, weight in weights.items():
-        if not weight.is_floating_point() or weight.ndim < 2 or weight.numel() < 256:
+        if name in whole or not weight.is_floating_point() or weight.ndim < 2 or weight.numel() < 256:
             found[name] = weight
         elif how == "int4_weights" and name.endswith(".weight") and weight.ndim == 2 and not weight.shape[1] % GROUP:
             groups = weight.float().unflatten(1, (-1, GROUP))

@@ -14,5 +14,5 @@ class Compression:
 
     shapes: Literal["own", "loaded"] = "own"
     zeros: Literal["free", "kept"] = "free"
-    quantize: Literal["int8", "int8_weights", "int4_weights"] | None = None
+    quantize: Literal["int8", "int8_static", "int8_mixed", "int8_weights", "int4_weights"] | None = None
     aware: bool = False
