@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmexp.dropout import dropout
+
 
 def slow_when_fused(device: torch.device, dtype: torch.dtype) -> bool:
     """Say whether the fused attention loses: on a CPU in bf16 its backward takes five times that of plain products."""
@@ -52,7 +54,7 @@ def plain_attention(
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     told = heads.new_zeros(1) if attn_mask is None else _added(attn_mask, heads.dtype, query.shape[:-2])
     scores = torch.baddbmm(told, heads, keys.transpose(1, 2), beta=int(attn_mask is not None), alpha=scale)
-    shares = F.dropout(scores.softmax(-1).to(values.dtype), dropout_p, training=dropout_p > 0)
+    shares = dropout(scores.softmax(-1).to(values.dtype), dropout_p)
     return (shares @ values).view(*query.shape[:-1], value.shape[-1])
 
 

@@ -29,11 +29,14 @@ def inject(part: nn.Module, config: Any) -> None:
     from peft import inject_adapter_in_model
     from peft.tuners.lora.layer import LoraLayer, MultiheadAttention
 
+    from mmexp.adapters.peft_linear import hasten
+
     part.requires_grad_(False)
     inject_adapter_in_model(config, part)
     for layer in part.modules():
         if isinstance(layer, LoraLayer):
             _dilate(layer)
+            hasten(layer)
         if isinstance(layer, MultiheadAttention):
             layer.register_forward_pre_hook(_remember)
             layer.register_forward_hook(_put_back, always_call=True)

@@ -13,6 +13,7 @@ from mmexp.data.loading import Loading
 from mmexp.data.table import MODALITIES
 from mmexp.data.variation import Redrawn, Variation
 from mmexp.data.without import measured_without
+from mmexp.dropout import hasten
 from mmexp.errors import RequestError
 from mmexp.model import Model
 from mmexp.signatures import signature
@@ -26,7 +27,10 @@ TAKEN |= {"teacher", "fused"}
 
 def loading(config: Config) -> Loading:
     """Return how rows become batches, from the keys that all choices of `data` share."""
-    return Loading(**{f.name: config["data"][f.name] for f in fields(Loading) if f.name in config["data"]})
+    told = {f.name: config["data"][f.name] for f in fields(Loading) if f.name in config["data"]}
+    if told.get("num_workers", 0) is None:
+        told["num_workers"] = make(config["hardware"]).idle_cores()
+    return Loading(**told)
 
 
 def stepping(config: Config) -> Stepping:
@@ -103,7 +107,9 @@ def model(config: Config, modalities: list[str]) -> Model:
             raise RequestError(
                 f"encoder.{name} is an encoder of {encoders[name].modality}. Choose one of encoder/{name}="
             )
-    return Model(encoders, make(config["fusion"], {name: encoder.dim for name, encoder in encoders.items()}))
+    built = Model(encoders, make(config["fusion"], {name: encoder.dim for name, encoder in encoders.items()}))
+    hasten(built)
+    return built
 
 
 # Any other path that a tower's `weights` name is a run, there or gone since.

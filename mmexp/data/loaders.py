@@ -23,8 +23,8 @@ def _loader(samples: PreparedSamples, order: Any, loading: Loading) -> DataLoade
         samples,
         batch_sampler=order,
         collate_fn=_as_it_is,
-        num_workers=loading.num_workers,
-        persistent_workers=loading.num_workers > 0,
+        num_workers=loading.num_workers or 0,
+        persistent_workers=bool(loading.num_workers),
         pin_memory=torch.cuda.is_available(),
     )
 

@@ -34,11 +34,11 @@ class Loading:
     `batch_size` counts the rows of one step over all processes. Decoded pictures stay in memory while a split's fit into
     `cache_bytes`, and so do its sounds and videos, each modality counted by itself. Of `train` only a `fraction` of the rows
     is read, and of these only `shots` rows of each class; a batch is then at most all of them. `by_length` puts texts of like
-    length into a batch.
+    length into a batch. `num_workers` None: as many as the hardware leaves cores for.
     """
 
     batch_size: PositiveInt = 128
-    num_workers: NonNegativeInt = 0
+    num_workers: NonNegativeInt | None = 0
     by_length: bool = False
     cache_bytes: NonNegativeInt = 2_000_000_000
     without: list[str] | None = None

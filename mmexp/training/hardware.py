@@ -55,6 +55,13 @@ class Hardware:
             "precision": self.chosen_precision(),
         }
 
+    def idle_cores(self) -> int:
+        """Return how many cores are free to prepare batches beside a step: none where all of them compute it."""
+        if self.accelerator == "cpu" or not torch.cuda.is_available():
+            return 0
+        # Eight keep up with one device; more only wait.
+        return min(8, self._cores() - 1)
+
     def processes(self) -> int:
         """Return how many processes share a step."""
         return self._local_processes() * self.num_nodes
@@ -69,12 +76,16 @@ class Hardware:
         return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
 
     def _share(self) -> int:
-        """Return how many threads are this process's, beside the other runs of a sweep and the other ranks."""
+        """Return how many threads are this process's."""
+        share = self._cores()
+        return min(share, int(os.environ.get("OMP_NUM_THREADS", share)))
+
+    def _cores(self) -> int:
+        """Return how many cores are this process's, beside the other runs of a sweep and the other ranks."""
         # What a scheduler gave, which may be less than the machine has.
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         runs = int(os.environ.get("MMEXP_RUNS_AT_ONCE", 1))
-        share = cores // (runs * self._local_processes()) if runs > 0 else 1
-        return max(1, min(share, int(os.environ.get("OMP_NUM_THREADS", share))))
+        return max(1, cores // (runs * self._local_processes()) if runs > 0 else 1)
 
     def _local_processes(self) -> int:
         if self.devices == "auto":

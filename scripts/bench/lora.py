@@ -42,7 +42,15 @@ def ours(folder: Path, numbers: count, model: Path, table: Path, steps: int) -> 
 def overrides(model: Path, table: Path) -> list[str]:
     """Return the work as `mmexp train` is told it."""
     return [
-        *("encoder/text=huggingface", f"encoder.text.name={model}", "~encoder.image", "adapter=lora", "task=finetune"),
+        *(
+            "encoder/text=huggingface",
+            f"encoder.text.name={model}",
+            "~encoder.image",
+            "adapter=lora",
+            "adapter.rank=8",
+            "adapter.alpha=16",
+            "task=finetune",
+        ),
         *("fusion=none", "objective=classify", "objective.classify.source=text", "augmentation=none", "evaluate=false"),
         *("data=table", f"data.train={table}", "data.columns.image=null", "data.columns.text=text"),
         *(

@@ -89,7 +89,7 @@ def test_a_pooled_token_alone_is_that_of_all(folder, which, fast, monkeypatch):
     torch.testing.assert_close(alone.pooled, whole.pooled, atol=1e-6, rtol=1e-5)
     assert ours.keys() == theirs.keys() and len(ours) > 20
     for name in ours:
-        torch.testing.assert_close(ours[name], theirs[name], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(ours[name], theirs[name], atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("make", [Bottleneck, PromptTuning, Lora])

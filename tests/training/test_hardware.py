@@ -38,3 +38,16 @@ def test_what_the_environment_says_is_the_most(threads):
     assert threads(Hardware(), OMP_NUM_THREADS="1") == 1
     assert threads(Hardware(), OMP_NUM_THREADS="16") == 8
     assert threads(Hardware(threads=3), OMP_NUM_THREADS="1") == 3
+
+
+def test_batches_are_prepared_by_cores_that_no_step_needs(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(24)))
+    # As torchrun sets it: the threads of a step, not the cores of the machine.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert Hardware().idle_cores() == 0
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert Hardware().idle_cores() == 0
+    assert Hardware(accelerator="gpu").idle_cores() == 8
+    assert Hardware(accelerator="gpu", devices=4).idle_cores() == 5
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
+    assert Hardware(accelerator="auto").idle_cores() == 0
