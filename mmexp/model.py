@@ -21,10 +21,10 @@ def _kept(outputs: Mapping[str, Tensor], present: Tensor | None) -> Encoded:
     else:
         blank = pooled.new_empty(len(pooled), 0, pooled.shape[1])
         kept = Encoded(blank, pooled, blank.new_empty(blank.shape[:2], dtype=torch.bool))
-    return kept if present is None else _emptied(kept, present)
+    return kept if present is None else emptied(kept, present)
 
 
-def _emptied(encoded: Encoded, present: Tensor) -> Encoded:
+def emptied(encoded: Encoded, present: Tensor) -> Encoded:
     """Return an encoding with nothing left of the rows that are not `present (B,)`."""
     tokens = encoded.tokens.where(present[:, None, None], 0)
     pooled = encoded.pooled.where(present[:, None], 0)
@@ -100,7 +100,7 @@ class Model(nn.Module):
         if modality not in self.alignment:
             return encoded
         aligned = self.alignment[modality](encoded)
-        return aligned if encoded.present is None else _emptied(aligned, encoded.present)
+        return aligned if encoded.present is None else emptied(aligned, encoded.present)
 
     def reach(self, progress: float) -> None:
         """Have encoders that change in the course of a run be as they are at `progress`, the share (0 to 1) that is done."""

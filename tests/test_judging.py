@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from mmexp.judging import corruptions
-from mmexp.judging.missing import only, shapley
+from mmexp.judging.missing import shapley
 from mmexp.judging.ranking import mean_average_precision
 from mmexp.judging.space import uniformity
+from mmexp.model import Model
+from mmexp.tasks.views import StepViews, Without
+from mmexp.types import Encoded
 
 RUN = ("fusion=none", "encoder/image=cnn", "encoder.text.depth=1", "data.styles=[blob]", "data.num_workers=0")
 RUN += ("budget.steps=4", "evaluate=false", "hardware.threads=1", "hydra.run.dir=run")
@@ -62,17 +66,30 @@ def test_texts_and_sounds_are_spoilt():
     assert np.square(wet[4000:]).sum() > 10 * np.square(dry[4000:]).sum()
 
 
-def test_a_set_of_one_modality_alone_has_no_other():
-    class Rows:
-        concepts = labels = np.arange(3)
-        present = {"text": np.array([True, False, True])}  # noqa: RUF012
+class Tower(nn.Module):
+    modality, dim = "image", 4
 
-        def __len__(self) -> int:
-            return 3
+    def forward(self, prepared: dict[str, torch.Tensor]) -> Encoded:
+        values = prepared["values"]
+        return Encoded(values[:, None], values, torch.ones(len(values), 1, dtype=torch.bool))
 
-    text = only(Rows(), ("text",), ["image", "text"])
-    assert not text.present["image"].any() and text.present["text"].tolist() == [True, False, True]
-    assert len(text) == 3 and text.concepts.tolist() == [0, 1, 2]
+
+def test_what_is_left_of_a_step_is_what_a_model_says_of_rows_that_lack_the_rest():
+    rows, towers = {"index": torch.arange(3)}, {name: Tower() for name in ("image", "text")}
+    model = Model(towers, nn.Identity())
+    values = {name: {"values": torch.rand(3, 4)} for name in towers}
+    some = torch.tensor([True, False, True])
+
+    def views(**present: torch.Tensor) -> StepViews:
+        return StepViews(model, {**rows, **values, "present": {"text": some, **present}}, 0, 0, lambda tensor: tensor)
+
+    left, right = Without(views(), ["text"]).encoded(), views(image=torch.zeros(3, dtype=torch.bool)).encoded()
+    for name in towers:
+        assert torch.equal(left[name].pooled, right[name].pooled)
+        assert torch.equal(left[name].there(), right[name].there())
+    assert left["text"].there().tolist() == some.tolist() and not left["image"].mask.any()
+    whole = StepViews(model, {**rows, **values}, 0, 0, lambda tensor: tensor)
+    assert "present" not in Without(whole, ["image", "text"]).batch
 
 
 def test_shapley_values_add_up_and_are_those_of_a_sum():

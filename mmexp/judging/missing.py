@@ -1,49 +1,55 @@
 """What a model still knows when modalities are missing: every subset of them at test time."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 from math import factorial
 
-import numpy as np
 import torch
 
-from mmexp.data.chosen import ChosenSamples
-from mmexp.judging.said import Judged, gather, headline
-from mmexp.types import Samples
+from mmexp.judging.said import Judged, add_said, headline
+from mmexp.tasks.evaluation import Gathered
+from mmexp.tasks.views import StepViews, Without
+from mmexp.types import Batch
 
 
-def only(samples: Samples, kept: Collection[str], names: Collection[str]) -> Samples:
-    """Return all rows of a set with the modalities `kept` of those `names` alone."""
-    part = ChosenSamples(samples, np.arange(len(samples)))
-    part.present |= {name: np.zeros(len(part), dtype=bool) for name in names if name not in kept}
-    return part
+@torch.inference_mode()
+def subsets(judged: Judged, batches: Iterable[Batch]) -> dict[str, Gathered]:
+    """Return what a model says where nothing but `<a>+<b>` is there, for every subset of the modalities, the whole one first.
 
-
-def subsets(judged: Judged, samples: Samples) -> dict[str, float]:
-    """Return `<a>+<b>/<measure>` for every subset of the modalities, the whole one first."""
+    Each row is encoded once: an encoder knows nothing of the others.
+    """
+    judged.model.eval()
     names = list(judged.model.encoders)
-    told: dict[str, float] = {}
-    for count in range(len(names), 0, -1):
-        for kept in combinations(names, count):
-            if found := headline(gather(judged, only(samples, kept, names)).metrics()):
-                told[f"{'+'.join(kept)}/{found[0]}"] = found[1]
-    return told
+    chosen = [kept for count in range(len(names), 0, -1) for kept in combinations(names, count)]
+    found = {"+".join(kept): Gathered() for kept in chosen}
+    for batch in batches:
+        whole = StepViews(judged.model, batch, 0, 0, lambda tensor: tensor)
+        for kept, into in zip(chosen, found.values(), strict=True):
+            add_said(into, judged, Without(whole, kept))
+    return found
 
 
-def contributions(judged: Judged, samples: Samples) -> dict[str, float]:
+def told(found: Mapping[str, Gathered]) -> dict[str, float]:
+    """Return `<a>+<b>/<measure>` of every subset."""
+    numbers = {name: headline(gathered.metrics()) for name, gathered in found.items()}
+    return {f"{name}/{number[0]}": number[1] for name, number in numbers.items() if number}
+
+
+def contributions(judged: Judged, batches: Iterable[Batch]) -> dict[str, float]:
     """Return `<m>/accuracy`: how much of a classifier's accuracy each modality brings, beyond the most frequent class.
 
     Shapley values over the subsets of modalities; they add up to the accuracy with all less that of `nothing/accuracy`.
     """
     if judged.first_with("classify") is None:
         return {}
-    names, found = list(judged.model.encoders), subsets(judged, samples)
-    labels = torch.from_numpy(np.asarray(samples.labels))
+    names, found = list(judged.model.encoders), subsets(judged, batches)
+    labels = next(iter(found.values())).stacked()["label"]
     labels = labels[labels >= 0]
     if not len(labels):
         return {}
     nothing = labels.bincount().max().item() / len(labels)
-    worth = {frozenset(key.split("/")[0].split("+")): value for key, value in found.items()} | {frozenset(): nothing}
+    worth = {frozenset(key.split("/")[0].split("+")): value for key, value in told(found).items()}
+    worth |= {frozenset(): nothing}
     if len(worth) < 2 ** len(names):
         # A classifier that looks at one modality says nothing without it.
         return {}

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from mmexp.judging import corruptions, missing, probing, ranking, space
-from mmexp.judging.said import Judged
+from mmexp.judging.said import Judged, batches_of
 from mmexp.types import DataSource
 
 Study = Callable[[Judged, DataSource, str], dict[str, float]]
@@ -26,8 +26,8 @@ STUDIES: dict[str, Study] = {
     "few_shot": _of_features(probing.few_shot),
     "knn": _of_features(probing.neighbours),
     "calibration": _of_features(probing.calibration),
-    "missing": _of_set(missing.subsets),
-    "contributions": _of_set(missing.contributions),
+    "missing": _of_set(lambda judged, samples: missing.told(missing.subsets(judged, batches_of(judged, samples)))),
+    "contributions": _of_set(lambda judged, samples: missing.contributions(judged, batches_of(judged, samples))),
     "space": _of_set(space.geometry),
     "corruptions": _of_set(corruptions.robustness),
 }

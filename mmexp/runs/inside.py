@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from mmexp.data.chosen import ChosenSamples
+from mmexp.data.loading import PreparedSamples
+from mmexp.data.orders import AS_IT_IS
 from mmexp.judging.looking import look
 from mmexp.judging.missing import contributions
 from mmexp.judging.said import Judged
@@ -15,19 +16,24 @@ from mmexp.tasks.base import Task
 from mmexp.types import DataSource, Samples
 
 LOOKS = 6
-ROWS = 256  # of which contributions are told
+ROWS, BATCH = 256, 64  # of which contributions are told
 
 
-def look_inside(gallery: Gallery, task: Task, source: DataSource) -> None:
-    """Add what is told of `test`, where it was evaluated; where answers come from, of rows that have all modalities."""
-    if "test" not in task.gathered:
+def look_inside(gallery: Gallery, task: Task, source: DataSource, prepared: PreparedSamples | None) -> None:
+    """Add what is told of `test`, where it was evaluated; where answers come from, of rows that have all modalities.
+
+    `prepared` are its rows as encoders read them, with what is kept of frozen ones.
+    """
+    if "test" not in task.gathered or prepared is None:
         return
     gathered, samples = task.gathered["test"], source.splits["test"]
     judged = Judged("", task.model.of(source.modalities), dict(task.objectives.items()))
     if len(whole := _whole(samples)):
         gallery.looks = shown_looks(look(judged, samples, spread(whole, LOOKS)), source.classes)
         if getattr(judged.first_with("classify"), "source", None) == "fused":
-            gallery.contributions = contributions(judged, ChosenSamples(samples, spread(whole, ROWS)))
+            places = [(row, AS_IT_IS) for row in spread(whole, ROWS)]
+            batches = (prepared.__getitems__(places[i : i + BATCH]) for i in range(0, len(places), BATCH))
+            gallery.contributions = contributions(judged, batches)
     if vectors := gathered.below("vector/"):
         gallery.space = space_of("test", vectors, gathered.below("present/"))
 

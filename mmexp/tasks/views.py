@@ -1,6 +1,6 @@
 """One step as its objectives see it: each view of the batch is encoded once and shared."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import Any
 from zlib import crc32
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmexp.curriculum import Curriculum, current
-from mmexp.model import Model
+from mmexp.model import Model, emptied
 from mmexp.types import Batch, Encoded, Prepared, Said, Views
 
 
@@ -124,6 +124,23 @@ class SomeRows(StepViews):
     @cached_property
     def _taught(self) -> Said:
         return _taken(self.whole._taught, self.rows)
+
+
+class Without(StepViews):
+    """A step of which nothing but the modalities `kept` is there; each row stays encoded as it was with all of them."""
+
+    def __init__(self, whole: StepViews, kept: Collection[str]):
+        present = whole.batch.get("present", {})
+        rows = torch.ones(len(whole.batch["index"]), dtype=torch.bool, device=whole.batch["index"].device)
+        gone = {name: torch.zeros_like(rows) for name in whole.encoded() if name not in kept}
+        batch = {**whole.batch, "present": {**present, **gone}} if gone else whole.batch
+        super().__init__(whole.model, batch, whole.seed, whole.step, whole.gather, None, whole.progress)
+        self.whole, self.gone = whole, gone
+
+    @cached_property
+    def _encoded(self) -> dict[str, Encoded]:
+        said = self.whole._encoded
+        return said | {name: emptied(said[name], nowhere) for name, nowhere in self.gone.items()}
 
 
 def _taken(part: Any, rows: Tensor) -> Any:
