@@ -75,7 +75,7 @@ def test_a_balance_of_gradients_goes_back_through_the_pieces_several_times():
 
     def products(rows: int | None) -> torch.Tensor:
         found = losses_of(model, objectives, rows)
-        losses = StepLosses(found, dict.fromkeys(found, 1.0), torch.Generator(), shared, lambda tensor: tensor)
+        losses = StepLosses(found, dict.fromkeys(found, 1.0), torch.Generator(), lambda: shared, lambda tensor: tensor)
         BalancedStep(PCGrad(), losses).loss.backward()
         return losses.products
 

@@ -86,7 +86,7 @@ def test_a_loss_of_no_row_has_no_gradient_on_what_is_shared(model):
     losses = {name: loss for o in objectives for name, loss in o(views_of(model, batch)).losses.items()}
     losses["constant"] = torch.zeros(())
     shared = list(model.parameters())
-    step = StepLosses(losses, dict.fromkeys(losses, 1.0), torch.Generator(), shared, lambda tensor: tensor)
+    step = StepLosses(losses, dict.fromkeys(losses, 1.0), torch.Generator(), lambda: shared, lambda tensor: tensor)
     gradients = dict(zip(step.names, step.gradients, strict=True))
     assert gradients["classify"].any()
     assert not gradients["contrastive"].any() and not gradients["constant"].any()

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -78,9 +79,9 @@ def emoji(
     concepts have, and `targets` say how sure each is (see `emoji_tags`). Of `train`, `labels_per_class` rows of each class
     keep their label. Raises RequestError for a locale or style that is not there.
     """
-    concepts = pq.ParquetFile(ASSETS / "concepts.parquet").read().to_pylist()
-    texts = {text["hexcode"]: text for text in pq.ParquetFile(_text_file(locale)).read().to_pylist()}
-    pictures = [p for p in pq.ParquetFile(ASSETS / "pictures.parquet").read().to_pylist() if p["hexcode"] in texts]
+    concepts = _rows(ASSETS / "concepts.parquet")
+    texts = {text["hexcode"]: text for text in _rows(_text_file(locale))}
+    pictures = [p for p in _rows(ASSETS / "pictures.parquet") if p["hexcode"] in texts]
     chosen = _chosen(styles, list(dict.fromkeys(p["style"] for p in pictures)))
     parts = {
         split: [p for p in pictures if p["split"] == split and p["style"] in chosen]
@@ -98,6 +99,12 @@ def emoji(
     return DataSource(
         filled, ("image", "text"), classes, _fingerprint(locale, sorted(chosen), label, tag_concepts, labels_per_class)
     )
+
+
+@cache
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """Return the rows of a bundled table, read once for all runs of a sweep."""
+    return pq.ParquetFile(file).read().to_pylist()
 
 
 def _text_file(locale: str) -> Path:

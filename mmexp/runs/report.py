@@ -5,6 +5,7 @@ import os
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,7 @@ def write_report(directory: Path, gallery: Gallery) -> Path:
     return path
 
 
+@cache
 def _template() -> jinja2.Template:
     here = Path(__file__).parent
     loader = jinja2.FileSystemLoader(here, encoding="utf-8")

@@ -24,7 +24,7 @@ class StepLosses:
         losses: Mapping[str, Tensor],
         given: Mapping[str, float],
         generator: torch.Generator,
-        shared: Sequence[nn.Parameter],
+        shared: Callable[[], Sequence[nn.Parameter]],
         average: Callable[[Tensor], Tensor],
         scale: float = 1.0,
         lacking: bool = False,
@@ -33,8 +33,13 @@ class StepLosses:
         self.each = [losses[name].float() for name in self.names]
         self.losses = torch.stack(self.each)
         self.given = self.losses.new_tensor([given[name] for name in self.names])
-        self.generator, self.shared, self.average, self.scale = generator, shared, average, scale
-        self.lacking = lacking
+        self.generator, self.average, self.scale = generator, average, scale
+        self.lacking, self._shared = lacking, shared
+
+    @cached_property
+    def shared(self) -> Sequence[nn.Parameter]:
+        """The parameters that all losses train, counted up where a balance looks at them."""
+        return self._shared()
 
     @cached_property
     def values(self) -> Tensor:

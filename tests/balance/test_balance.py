@@ -1,6 +1,7 @@
 """Each balance against its formula, computed anew, and on toy losses that fight over their parameters."""
 
 import json
+from functools import partial
 from itertools import pairwise, product
 
 import pytest
@@ -22,7 +23,9 @@ def seen(losses, shared=(), given=None, seed: int = 0, **more) -> StepLosses:
     """Return losses, as a step of one process shows them to a balance."""
     named = {f"loss{place}": loss for place, loss in enumerate(losses)}
     stated = dict(zip(named, given or [1.0] * len(losses), strict=True))
-    return StepLosses(named, stated, torch.Generator().manual_seed(seed), list(shared), lambda tensor: tensor, **more)
+    return StepLosses(
+        named, stated, torch.Generator().manual_seed(seed), lambda: list(shared), lambda tensor: tensor, **more
+    )
 
 
 def weights_of(balance, values, **more) -> torch.Tensor:
@@ -226,7 +229,9 @@ def test_a_loss_of_weight_zero_moves_nothing_and_hinders_nothing(balance):
 def test_cosines_and_weights_are_named_in_alphabetical_order():
     shared = nn.Parameter(torch.zeros(2))
     named = {"b": shared[0], "a": shared[0] + shared[1], "c": -shared[1], "d": torch.zeros((), requires_grad=True)}
-    losses = StepLosses(named, {"b": 1.0, "a": 2.0, "c": 3.0, "d": 4.0}, torch.Generator(), [shared], lambda t: t)
+    losses = StepLosses(
+        named, {"b": 1.0, "a": 2.0, "c": 3.0, "d": 4.0}, torch.Generator(), lambda: [shared], lambda t: t
+    )
     numbers = {name: value.item() for name, value in BalancedStep(Fixed(), losses).numbers(cosines=True).items()}
     half = 0.5**0.5
     assert numbers == pytest.approx(
@@ -248,7 +253,12 @@ def test_the_scale_of_fp16_stays_in_the_gradients_alone():
     for scale in (1.0, 1024.0):
         losses, shared = linear(gradients)
         step = StepLosses(
-            {"a": losses[0], "b": losses[1]}, {"a": 1, "b": 1}, torch.Generator(), [shared], lambda t: t, scale
+            {"a": losses[0], "b": losses[1]},
+            {"a": 1, "b": 1},
+            torch.Generator(),
+            partial(list, [shared]),
+            lambda t: t,
+            scale,
         )
         balanced = BalancedStep(MGDA(), step)
         (scale * balanced.loss).backward()

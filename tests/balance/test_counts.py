@@ -26,9 +26,13 @@ def test_a_loss_counts_where_it_is_of_a_row_of_any_process():
     values = [torch.tensor(1.0), torch.tensor(0.0), torch.tensor(0.0)]
     named, given = dict(zip("abc", values, strict=True)), dict.fromkeys("abc", 1.0)
     others = lambda own: (own + torch.tensor([1.0, 2.0, 0.0])) / 2  # noqa: E731
-    assert StepLosses(named, given, torch.Generator(), [], others, lacking=True).counts.tolist() == [True, True, False]
+    assert StepLosses(named, given, torch.Generator(), list, others, lacking=True).counts.tolist() == [
+        True,
+        True,
+        False,
+    ]
     # Where all rows have all, a loss of 0 is one that has been learned.
-    assert StepLosses(named, given, torch.Generator(), [], others).counts.all()
+    assert StepLosses(named, given, torch.Generator(), list, others).counts.all()
 
 
 def test_famo_weighs_those_that_count_as_if_they_were_alone():

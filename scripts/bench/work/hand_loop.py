@@ -25,6 +25,7 @@ def main(steps: int, overrides: list[str]) -> None:
     parts = prepare(Request(config, Path("unused"), choices, overrides))
     model, head = parts.task.model, parts.task.objectives["contrastive"]
     optimizer = torch.optim.AdamW(parameter_groups(parts.task), lr=1e-3, betas=(0.9, 0.98), fused=True)
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     dtype = torch.bfloat16 if "bf16" in str(parts.trainer.precision) else torch.float32
     for number, batch in zip(range(WARM_UP + steps), parts.train, strict=False):
         if number == WARM_UP:
@@ -36,6 +37,7 @@ def main(steps: int, overrides: list[str]) -> None:
         loss = (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
         optimizer.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
     print(json.dumps({"ms": 1000 * (time.perf_counter() - began) / steps}))
 
