@@ -100,11 +100,19 @@ def fast_attention(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
     They all call it by its name in torch, which therefore means another function meanwhile. Torch's own plain products
     (`SDPBackend.MATH`) lay out what they multiply in a slow way.
     """
-    if not slow_when_fused(device, dtype):
+    if device.type != "cpu":
         yield
         return
-    with attending_by(plain_attention):
+    with attending_by(plain_attention if slow_when_fused(device, dtype) else _fused_or_dropping):
         yield
+
+
+_FUSED = F.scaled_dot_product_attention
+
+
+def _fused_or_dropping(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Tensor:
+    """On a CPU the fused attention has no dropout: torch then takes its own plain products, and slow draws."""
+    return (plain_attention if options.get("dropout_p") else _FUSED)(query, key, value, *args, **options)
 
 
 @contextmanager

@@ -81,6 +81,18 @@ def test_torchs_function_is_back_afterwards():
     before = F.scaled_dot_product_attention
     with fast_attention(torch.device("cpu"), torch.bfloat16):
         assert F.scaled_dot_product_attention is plain_attention
-    with fast_attention(torch.device("cpu"), torch.float32):
-        assert F.scaled_dot_product_attention is before
     assert F.scaled_dot_product_attention is before
+    with fast_attention(torch.device("meta"), torch.float32):
+        assert F.scaled_dot_product_attention is before
+
+
+def test_in_fp32_the_fused_one_stays_where_nothing_is_dropped():
+    queries = torch.randn(2, 3, 5, 8)
+    fused = F.scaled_dot_product_attention(queries, queries, queries)
+    with fast_attention(torch.device("cpu"), torch.float32):
+        assert torch.equal(F.scaled_dot_product_attention(queries, queries, queries), fused)
+        torch.manual_seed(0)
+        dropped = F.scaled_dot_product_attention(queries, queries, queries, dropout_p=0.5)
+    torch.manual_seed(0)
+    assert torch.equal(dropped, plain_attention(queries, queries, queries, dropout_p=0.5))
+    assert not torch.allclose(dropped, fused)

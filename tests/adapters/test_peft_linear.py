@@ -23,12 +23,13 @@ def layers(**options: object) -> tuple[nn.Module, nn.Module]:
     return theirs, ours
 
 
-@pytest.mark.parametrize("how", [{}, {"use_dora": True}, {"lora_bias": True}])
+@pytest.mark.parametrize("how", [{}, {"use_dora": True}, {"lora_bias": True}, {"lora_dropout": 0.5}, {"bias": "all"}])
 @pytest.mark.parametrize("shape", [(5, 24), (2, 3, 24)])
 def test_outputs_and_gradients_are_pefts(how, shape):
     inputs, found = torch.randn(shape), []
     for model in layers(**how):
         fresh = inputs.clone().requires_grad_()
+        torch.manual_seed(1)
         said = model(fresh)
         said.square().sum().backward()
         grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -39,6 +40,18 @@ def test_outputs_and_gradients_are_pefts(how, shape):
     assert own_grads.keys() == grads.keys() and len(grads) >= 2
     for name, one in grads.items():
         torch.testing.assert_close(own_grads[name], one, rtol=1e-4, atol=1e-3)
+
+
+def test_of_inputs_that_nothing_is_learned_for_the_update_alone_is():
+    inputs, found = torch.randn(5, 24), []
+    for model in layers():
+        for _ in range(2):  # as a balance goes back twice
+            grads = torch.autograd.grad(
+                model(inputs).square().sum(), [p for p in model.parameters() if p.requires_grad], retain_graph=True
+            )
+        found.append(grads)
+    for own, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(own, theirs, rtol=1e-4, atol=1e-3)
 
 
 def test_in_bf16_it_is_no_further_from_fp32_than_pefts():
