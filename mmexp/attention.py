@@ -27,8 +27,11 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, bias: Ten
     seen = mask[:, None, None] if mask.dim() == 2 else mask[:, None]
     if bias is not None:
         seen = bias.to(query.dtype).masked_fill(~seen, torch.finfo(query.dtype).min)
-    attend = plain_attention if slow_when_fused(query.device, query.dtype) else F.scaled_dot_product_attention
-    return attend(query, key, value, seen)
+    return _attend(query)(query, key, value, seen)
+
+
+def _attend(query: Tensor) -> Any:
+    return plain_attention if slow_when_fused(query.device, query.dtype) else F.scaled_dot_product_attention
 
 
 def plain_attention(
@@ -100,7 +103,7 @@ def fast_attention(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
     They all call it by its name in torch, which therefore means another function meanwhile. Torch's own plain products
     (`SDPBackend.MATH`) lay out what they multiply in a slow way.
     """
-    if device.type != "cpu":
+    if device.type != "cpu" or F.scaled_dot_product_attention is not _FUSED:  # somebody looks at it meanwhile
         yield
         return
     with attending_by(plain_attention if slow_when_fused(device, dtype) else _fused_or_dropping):
@@ -127,18 +130,18 @@ def attending_by(attend: Any) -> Iterator[None]:
 
 
 class SelfAttention(nn.MultiheadAttention):
-    """Torch's own, computed row by row where its fused one is slow: it would lay out tokens before rows, and back."""
+    """Torch's own, computed row by row: it would lay out tokens before rows, and back, which costs a tenth of a step in fp32."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> tuple[Tensor, Any]:
         """Return what torch's forward returns, of `query (B, N, D)` and `key`, `value (B, M, D)` that are the same."""
         plain = not args and set(options) <= {"need_weights", "attn_mask"} and not options.get("need_weights", True)
-        if not (plain and key is value) or not slow_when_fused(query.device, query.dtype):
-            return super().forward(query, key, value, *args, **options)
         mask = options.get("attn_mask")
+        if not (plain and key is value) or (mask is not None and mask.dtype == torch.bool):
+            return super().forward(query, key, value, *args, **options)
         if mask is not None and mask.ndim == 3:
             mask = mask.unflatten(0, (-1, self.num_heads))
         queries, keys, values = self._heads(query, key)
-        seen = plain_attention(queries, keys, values, mask, self.dropout if self.training else 0.0)
+        seen = _attend(query)(queries, keys, values, mask, self.dropout if self.training else 0.0)
         # Not by calling the layer, as torch does not either: peft folds its update into the weight for the time being.
         return F.linear(seen.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias), None
 

@@ -55,12 +55,14 @@ def test_dropout_is_of_the_shares():
     assert seen.mean() == pytest.approx(1, abs=0.2) and (seen != 1).all()
 
 
-@pytest.mark.parametrize("mask", ["none", "all", "heads"])
-def test_a_self_attention_is_torchs(mask, monkeypatch):
-    monkeypatch.setattr(attention, "slow_when_fused", lambda *_: True)
+@pytest.mark.parametrize("slow", [True, False])
+@pytest.mark.parametrize("mask", ["none", "all", "heads", "truth"])
+def test_a_self_attention_is_torchs(mask, slow, monkeypatch):
+    monkeypatch.setattr(attention, "slow_when_fused", lambda *_: slow)
     torch.manual_seed(0)
-    shape = {"all": (QUERIES, QUERIES), "heads": (ROWS * HEADS, QUERIES, QUERIES)}.get(mask)
-    told = {"need_weights": False, "attn_mask": torch.randn(shape) if shape else None}
+    shape = {"heads": (ROWS * HEADS, QUERIES, QUERIES)}.get(mask, (QUERIES, QUERIES))
+    scores = torch.randn(shape).triu(1) if mask == "truth" else torch.randn(shape)
+    told = {"need_weights": False, "attn_mask": {"none": None, "truth": scores != 0}.get(mask, scores)}
     layer = nn.MultiheadAttention(HEADS * WIDTH, HEADS, batch_first=True)
     nn.init.normal_(layer.in_proj_bias)
     tokens, found = torch.randn(ROWS, QUERIES, HEADS * WIDTH), []

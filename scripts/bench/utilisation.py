@@ -1,7 +1,7 @@
 """FLOPs a second of the contrastive step of contrastive.py, through `mmexp train`, against the best product of two matrices.
 
 The step's FLOPs are those that PyTorch counts in it, so that what is spared is not counted. The product is of square matrices in
-bf16, as the step computes, and the best of several sizes.
+the precision in which the step computes on this machine, and the best of several sizes.
 """
 
 import json
@@ -14,6 +14,8 @@ from contest import Contest, Goal, Numbers
 from contrastive import our_overrides
 from work.commands import mmexp_train
 from work.reference import write_model, write_table
+
+from mmexp.training.hardware import Hardware
 
 STEP, PRODUCT = "mmexp, contrastive step", "best matrix product"
 HERE = Path(__file__).parent
@@ -32,7 +34,13 @@ def contest(folder: Path, short: bool) -> Contest:
         return {"GFLOP/s": flops * run["samples_per_second"] / 1e9, "samples/s": run["samples_per_second"]}
 
     def product() -> Numbers:
-        command = [sys.executable, str(HERE / "work" / "product.py"), *(["512"] if short else ["1024", "2048", "4096"])]
+        precision = Hardware().chosen_precision()
+        command = [
+            sys.executable,
+            str(HERE / "work" / "product.py"),
+            precision,
+            *(["512"] if short else ["1024", "2048", "4096"]),
+        ]
         return {"GFLOP/s": json.loads(subprocess.check_output(command)), "samples/s": 0.0}
 
     # Steps as short as those of the short form are mostly something else than products.
