@@ -121,10 +121,12 @@ def run(contest: Contest, rounds: int) -> Outcome:
 
 
 def machine() -> str:
-    """Return processor, cores and memory in words."""
+    """Return processor, whether it multiplies in bf16, cores and memory in words."""
     import psutil
+    import torch
 
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     named = next((line for line in lines if line.startswith("model name")), platform.processor())
     memory = psutil.virtual_memory().total / 2**30
-    return f"{named.rpartition(': ')[2]}, {psutil.cpu_count()} cores, {memory:.0f} GB"
+    bf16 = "with" if torch.cpu._is_avx512_bf16_supported() else "without"
+    return f"{named.rpartition(': ')[2]} {bf16} bf16, {psutil.cpu_count()} cores, {memory:.0f} GB"
