@@ -10,6 +10,9 @@ from torch.nn import functional as F
 
 from mmexp.dropout import dropout
 
+# Torch's own, whatever its name there means meanwhile.
+_FUSED = F.scaled_dot_product_attention
+
 
 def slow_when_fused(device: torch.device, dtype: torch.dtype) -> bool:
     """Say whether the fused attention loses: on a CPU in bf16 its backward takes five times that of plain products."""
@@ -110,9 +113,6 @@ def fast_attention(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
         yield
 
 
-_FUSED = F.scaled_dot_product_attention
-
-
 def _fused_or_dropping(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Tensor:
     """On a CPU the fused attention has no dropout: torch then takes its own plain products, and slow draws."""
     return (plain_attention if options.get("dropout_p") else _FUSED)(query, key, value, *args, **options)
@@ -130,7 +130,7 @@ def attending_by(attend: Any) -> Iterator[None]:
 
 
 class SelfAttention(nn.MultiheadAttention):
-    """Torch's own, computed row by row: it would lay out tokens before rows, and back, which costs a tenth of a step in fp32."""
+    """Torch's own, computed row by row: it would lay out tokens before rows, and back, in copies."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> tuple[Tensor, Any]:
         """Return what torch's forward returns, of `query (B, N, D)` and `key`, `value (B, M, D)` that are the same."""

@@ -199,8 +199,7 @@ def show(experiment: Experiment, request: Request, metrics: dict[str, float]) ->
 
     train: Any = experiment.train.dataset
     gallery = make_gallery(experiment.task, experiment.source, train)
-    test: Any = experiment.evaluations["test"].dataset if "test" in experiment.evaluations else None
-    look_inside(gallery, experiment.task, experiment.source, test)
+    look_inside(gallery, experiment.task, experiment.source, experiment.evaluations)
     console, table = Console(), closing_table(metrics)
     if isinstance(experiment.task, ContinualTask) and experiment.task.measured:
         gallery.sequence = sequence_of(experiment.task)

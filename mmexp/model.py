@@ -102,6 +102,22 @@ class Model(nn.Module):
         aligned = self.alignment[modality](encoded)
         return aligned if encoded.present is None else emptied(aligned, encoded.present)
 
+    def rest(self) -> None:
+        """Keep what is frozen as in evaluation, dropout and all, and let batch norms rest of which anything is frozen.
+
+        That is a part as a whole, or what of it lies below its lowest trained block.
+        """
+        for name, prefix in self.prefixes.items():
+            prefix.rest(self.encoders[name])
+        for part in [*self.encoders.values(), self.fusion]:
+            if not any(p.requires_grad for p in part.parameters()):
+                part.eval()
+            for module in part.modules():
+                # Where only biases are trained, or a norm has no weights in a part of which some are frozen, it rests too.
+                own = list(module.parameters()) or list(part.parameters())
+                if hasattr(module, "running_mean") and not all(p.requires_grad for p in own):
+                    module.eval()
+
     def reach(self, progress: float) -> None:
         """Have encoders that change in the course of a run be as they are at `progress`, the share (0 to 1) that is done."""
         for encoder in self.encoders.values():

@@ -141,6 +141,24 @@ def test_studies_of_a_classifier(mmexp):
     assert {"noise", "blur", "jpeg", "occlusion", "typos"} <= kinds
 
 
+def test_rows_that_lack_a_modality_are_left_out_where_nothing_of_them_is_there(mmexp):
+    lines = [("0.png" if n % 3 != 1 else "", f"thing {n}" if n % 3 != 2 else "", "ab"[n % 2]) for n in range(24)]
+    Image.new("RGB", (8, 8)).save("0.png")
+    Path("rows.csv").write_text("\n".join(map(",".join, [("image", "caption", "label"), *lines])))
+    table = ("data=table", *(f"{'+' if one == 'test' else ''}data.{one}=rows.csv" for one in ("train", "val", "test")))
+    columns = ("data.columns.label=label", "data.missing=keep", "data.batch_size=8", "objective=classify")
+    small = (one for one in RUN if one not in ("fusion=none", "data.styles=[blob]"))
+    assert mmexp("train", *small, *table, *columns, "fusion=concat")[0] == 0
+    status, _, err = mmexp("evaluate", "run", "also=[missing,contributions]")
+    assert status == 0, err
+    metrics = told("now-0-run")
+    assert {f"test/missing/{name}/accuracy" for name in ("image+text", "image", "text")} <= set(metrics)
+    # Eight rows have both, four of each class.
+    assert metrics["test/contributions/nothing/accuracy"] == 0.5
+    brought = sum(metrics[f"test/contributions/{name}/accuracy"] for name in ("image", "text", "nothing"))
+    assert brought * 8 == pytest.approx(round(brought * 8), abs=1e-5)
+
+
 def write_tar(path: Path, rows: int) -> None:
     """Write pictures and captions as a WebDataset."""
     import tarfile

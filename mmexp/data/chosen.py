@@ -14,6 +14,14 @@ def chosen_present(samples: Samples, rows: np.ndarray) -> dict[str, np.ndarray]:
     return {name: there for name, there in found.items() if not there.all()}
 
 
+def whole_rows(samples: Samples) -> np.ndarray:
+    """Return the rows that have all modalities."""
+    whole = np.ones(len(samples), dtype=bool)
+    for there in (getattr(samples, "present", None) or {}).values():
+        whole &= there
+    return whole.nonzero()[0]
+
+
 def texts_of(samples: Any, row: int) -> list[str]:
     """Return the texts of a row, each alone where the data can tell them apart."""
     return samples.texts(row) if hasattr(samples, "texts") else [str(samples.read(row, "text"))]

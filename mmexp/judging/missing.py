@@ -6,8 +6,9 @@ from math import factorial
 
 import torch
 
-from mmexp.judging.said import Judged, add_said, headline
+from mmexp.judging.said import Judged, headline
 from mmexp.tasks.evaluation import Gathered
+from mmexp.tasks.said import said_of
 from mmexp.tasks.views import StepViews, Without
 from mmexp.types import Batch
 
@@ -25,7 +26,7 @@ def subsets(judged: Judged, batches: Iterable[Batch]) -> dict[str, Gathered]:
     for batch in batches:
         whole = StepViews(judged.model, batch, 0, 0, lambda tensor: tensor)
         for kept, into in zip(chosen, found.values(), strict=True):
-            add_said(into, judged, Without(whole, kept))
+            into.add({}, said_of(Without(whole, kept), judged.heads), len(batch["index"]))
     return found
 
 

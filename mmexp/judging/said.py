@@ -11,7 +11,8 @@ from mmexp.data.loaders import evaluation_loader
 from mmexp.data.loading import Loading
 from mmexp.model import Model
 from mmexp.tasks.evaluation import Gathered
-from mmexp.tasks.views import StepViews, having_source, looks_at
+from mmexp.tasks.said import said_of
+from mmexp.tasks.views import StepViews
 from mmexp.types import Batch, Samples
 
 ROWS = 64
@@ -37,26 +38,13 @@ def batches_of(judged: Judged, samples: Samples) -> Iterable[Batch]:
 
 @torch.inference_mode()
 def gather(judged: Judged, samples: Samples) -> Gathered:
-    """Return what a model says of all rows: `pooled/<m>`, `vector/<m>` and `logits`, with what is right beside."""
+    """Return what a model and its heads say of all rows."""
     judged.model.eval()
     found = Gathered()
     for batch in batches_of(judged, samples):
-        add_said(found, judged, StepViews(judged.model, batch, 0, 0, lambda tensor: tensor))
+        views = StepViews(judged.model, batch, 0, 0, lambda tensor: tensor)
+        found.add({}, said_of(views, judged.heads), len(batch["index"]))
     return found
-
-
-def add_said(found: Gathered, judged: Judged, views: Any) -> None:
-    """Add what a model says of one batch."""
-    batch = views.batch
-    rows = {name: batch[name] for name in ("index", "concept", "label") if name in batch}
-    rows |= {f"pooled/{name}": one.pooled for name, one in views.encoded().items()}
-    rows |= {f"present/{name}": there for name, there in batch.get("present", {}).items()}
-    if embedding := judged.first_with("embed"):
-        rows |= {f"vector/{name}": one for name, one in embedding.embed(views.encoded()).items()}
-    if classifier := judged.first_with("classify"):
-        logits, known = classifier.classify(looks_at(classifier, views)), having_source(classifier, views)
-        rows["logits"] = logits if known is None else logits.masked_fill(~known[:, None], torch.nan)
-    found.add({}, rows, len(batch["index"]))
 
 
 def headline(metrics: Mapping[str, float]) -> tuple[str, float] | None:

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
+from mmexp.data.chosen import ChosenSamples, whole_rows
 from mmexp.judging import corruptions, missing, probing, ranking, space
 from mmexp.judging.said import Judged, batches_of
-from mmexp.types import DataSource
+from mmexp.types import DataSource, Samples
 
 Study = Callable[[Judged, DataSource, str], dict[str, float]]
 
@@ -19,6 +20,12 @@ def _of_features(study: Callable) -> Study:
     )
 
 
+def _contributions(judged: Judged, samples: Samples) -> dict[str, float]:
+    """Return those of the rows that have all modalities: subsets are compared on the same rows."""
+    whole = whole_rows(samples)
+    return missing.contributions(judged, batches_of(judged, ChosenSamples(samples, whole))) if len(whole) else {}
+
+
 STUDIES: dict[str, Study] = {
     "map": _of_set(ranking.precision),
     "groups": lambda judged, source, split: ranking.by_group(judged, source.splits[split], source.classes),
@@ -27,7 +34,7 @@ STUDIES: dict[str, Study] = {
     "knn": _of_features(probing.neighbours),
     "calibration": _of_features(probing.calibration),
     "missing": _of_set(lambda judged, samples: missing.told(missing.subsets(judged, batches_of(judged, samples)))),
-    "contributions": _of_set(lambda judged, samples: missing.contributions(judged, batches_of(judged, samples))),
+    "contributions": _of_set(_contributions),
     "space": _of_set(space.geometry),
     "corruptions": _of_set(corruptions.robustness),
 }

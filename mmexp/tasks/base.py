@@ -1,9 +1,7 @@
 """The task on which all others stand: a step, its named losses made into one, logging, the optimizer."""
 
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from math import nan
 from typing import Any
 from zlib import crc32
 
@@ -19,13 +17,11 @@ from mmexp.tasks.balancing import BalancedStep, StepLosses, buffers_kept
 from mmexp.tasks.captions import caption_metrics, chosen_rows, write_captions
 from mmexp.tasks.evaluation import Gathered
 from mmexp.tasks.flops import flop_counter
-from mmexp.tasks.nonfinite import leave_out, refuse_gradients, refuse_loss, rows_of
-from mmexp.tasks.views import StepViews, having_source, looks_at
+from mmexp.tasks.nonfinite import gone_bad, refuse_loss
+from mmexp.tasks.said import said_of
+from mmexp.tasks.views import StepViews
 from mmexp.tasks.zero_shot import class_vectors, zero_shot_metrics
 from mmexp.types import Batch, Said, Samples
-
-# The method by which an objective shows what its head says, and the name under which that is gathered.
-HEADS = {"classify": "logits", "mark": "marks", "estimate": "estimates"}
 
 
 class Task(L.LightningModule):
@@ -104,20 +100,8 @@ class Task(L.LightningModule):
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def on_train_start(self) -> None:
-        """Keep what is frozen as in evaluation, dropout and all, and let batch norms rest of which anything is frozen.
-
-        That is a part as a whole, or what of it lies below its lowest trained block.
-        """
-        for name, prefix in self.model.prefixes.items():
-            prefix.rest(self.model.encoders[name])
-        for part in [*self.model.encoders.values(), self.model.fusion]:
-            if not any(p.requires_grad for p in part.parameters()):
-                part.eval()
-            for module in part.modules():
-                # Where only biases are trained, or a norm has no weights in a part of which some are frozen, it rests too.
-                own = list(module.parameters()) or list(part.parameters())
-                if hasattr(module, "running_mean") and not all(p.requires_grad for p in own):
-                    module.eval()
+        """Keep what is frozen as in evaluation."""
+        self.model.rest()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one step; every `log_every_steps` steps its numbers are logged."""
@@ -141,7 +125,7 @@ class Task(L.LightningModule):
         return self.balanced.loss + self._touched() if "present" in batch else self.balanced.loss
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Return the batch on `device`. Batches are made on the CPU: a look at each tensor would cost 0.1 ms."""
+        """Return the batch on `device`. It is made on the CPU, and need not be looked through there."""
         return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def _touched(self) -> Tensor:
@@ -203,23 +187,13 @@ class Task(L.LightningModule):
         norm = get_total_norm([p.grad for p in trained if p.grad is not None])
         # What fp16 has multiplied beyond its range is found, and left out, by its own scaler.
         if self._loss_scale() == 1.0 and self._looks() and not torch.isfinite(norm):
-            self._gone_bad(trained)
+            gone_bad(self, trained)
             return
         if gradient_clip_val:
             clip_grads_with_norm_(trained, gradient_clip_val * scale, norm)
         if noted:
             # Not through `note`: in fp16 a step whose gradients overflow is left out, and training goes on.
             self.noted["train/gradient_norm"] = norm / scale
-
-    def _gone_bad(self, trained: list[nn.Parameter]) -> None:
-        """End the run, or leave the step out. In DDP all processes have the same gradients, and do the same."""
-        if self.on_nonfinite == "stop":
-            refuse_gradients(self, self.global_step, self.seen.batch)
-        leave_out(trained)
-        self.noted["train/skipped"] = torch.tensor(1.0)
-        if self.global_rank == 0:
-            told = f"step {self.global_step} was left out, its gradient is not finite: {rows_of(self.seen.batch)}"
-            print(f"mmexp: {told}", file=sys.stderr)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Look at the clock of the first process, once a step and before all that depends on it, and move the rate."""
@@ -259,22 +233,13 @@ class Task(L.LightningModule):
     test_step = validation_step
 
     def _tensors(self, views: StepViews) -> dict[str, Tensor]:
-        """Return the rows that whole-set metrics need: vectors by modality, what heads say, and what is right."""
-        known = ("index", "concept", "label", "targets", "number")
-        rows = {key: views.batch[key] for key in known if key in views.batch}
-        rows |= {f"pooled/{name}": encoded.pooled for name, encoded in views.encoded().items()}
-        # As numbers on the way: not every backend gathers truth values.
-        present = {f"present/{name}": there.long() for name, there in views.batch.get("present", {}).items()}
-        if embedding := self.first_with("embed"):
-            rows |= {f"vector/{name}": vector for name, vector in embedding.embed(views.encoded()).items()}
-        for objective in self.objectives.values():
-            for head, said in HEADS.items():
-                if hasattr(objective, head):
-                    # One that compares with more than the row itself, such as the texts of classes, asks the step.
-                    asked = looks_at(objective, views)
-                    rows[said] = _unsaid(getattr(objective, head)(asked), having_source(objective, views))
-        gathered = {name: self._gather(tensor) for name, tensor in rows.items()}
-        return gathered | {name: self._gather(there).bool() for name, there in present.items()}
+        """Return what is said of the rows of all processes."""
+        rows = said_of(views, dict(self.objectives.items()))
+        # Truth values as numbers on the way: not every backend gathers these.
+        return {
+            name: self._gather(tensor.long()).bool() if tensor.dtype == torch.bool else self._gather(tensor)
+            for name, tensor in rows.items()
+        }
 
     def _captions(self, views: StepViews, split: str) -> dict[str, Tensor]:
         """Return what is written for the rows of a batch: some of them at a validation in training, else all."""
@@ -346,8 +311,3 @@ class Task(L.LightningModule):
     def first_with(self, method: str) -> Any:
         """Return the first objective that has a method, None where none has: of several spaces the first one is looked at."""
         return next((o for o in self.objectives.values() if hasattr(o, method)), None)
-
-
-def _unsaid(said: Tensor, known: Tensor | None) -> Tensor:
-    """Return what a head says of each row (B, ...), NaN of those that are not `known (B,)`: they lack what it looks at."""
-    return said if known is None else said.masked_fill(~known.view(-1, *[1] * (said.dim() - 1)), nan)

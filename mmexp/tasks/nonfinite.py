@@ -1,5 +1,6 @@
 """Numbers gone bad in a step: where, in which rows, and in which layers."""
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -53,7 +54,16 @@ def largest(module: nn.Module) -> str:
     return ", ".join(f"{name} {norms[name]:.3g}" for name in order[:TOLD]) or "none"
 
 
-def leave_out(parameters: Iterable[nn.Parameter]) -> None:
-    """Take the gradients away, so that an optimizer passes over all weights."""
-    for parameter in parameters:
+def gone_bad(task: Any, trained: Iterable[nn.Parameter]) -> None:
+    """End the run, or leave the step out: without gradients an optimizer passes over all weights.
+
+    In DDP all processes have the same gradients, and do the same. Raises FloatingPointError.
+    """
+    if task.on_nonfinite == "stop":
+        refuse_gradients(task, task.global_step, task.seen.batch)
+    for parameter in trained:
         parameter.grad = None
+    task.noted["train/skipped"] = torch.tensor(1.0)
+    if task.global_rank == 0:
+        told = f"step {task.global_step} was left out, its gradient is not finite: {rows_of(task.seen.batch)}"
+        print(f"mmexp: {told}", file=sys.stderr)

@@ -1,0 +1,38 @@
+"""What a model and its heads say of the rows of a batch, with what is right beside."""
+
+from collections.abc import Mapping
+from math import nan
+from typing import Any
+
+from torch import Tensor
+
+from mmexp.tasks.views import StepViews, having_source, looks_at
+
+# The method by which an objective shows what its head says, and the name under which that is gathered.
+HEADS = {"classify": "logits", "mark": "marks", "estimate": "estimates"}
+KNOWN = ("index", "concept", "label", "targets", "number")
+
+
+def said_of(views: StepViews, objectives: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the rows that whole-set metrics need: `pooled/<m>`, `vector/<m>` of the first space, `logits`, what is right.
+
+    `present/<m>` says which rows have a modality that some lack.
+    """
+    encoded = views.encoded()
+    rows = {key: views.batch[key] for key in KNOWN if key in views.batch}
+    rows |= {f"pooled/{name}": one.pooled for name, one in encoded.items()}
+    rows |= {f"present/{name}": there for name, there in views.batch.get("present", {}).items()}
+    if embedding := next((one for one in objectives.values() if hasattr(one, "embed")), None):
+        rows |= {f"vector/{name}": vector for name, vector in embedding.embed(encoded).items()}
+    for objective in objectives.values():
+        for head, said in HEADS.items():
+            if hasattr(objective, head):
+                # One that compares with more than the row itself, such as the texts of classes, asks the step.
+                asked = looks_at(objective, views)
+                rows[said] = _unsaid(getattr(objective, head)(asked), having_source(objective, views))
+    return rows
+
+
+def _unsaid(said: Tensor, known: Tensor | None) -> Tensor:
+    """Return what a head says of each row (B, ...), NaN of those that are not `known (B,)`: they lack what it looks at."""
+    return said if known is None else said.masked_fill(~known.view(-1, *[1] * (said.dim() - 1)), nan)
