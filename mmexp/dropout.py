@@ -18,8 +18,9 @@ def dropout(values: Tensor, rate: float, training: bool = True) -> Tensor:
         return F.dropout(values, rate, training)
     count = values.numel()
     drawn = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:count]
-    kept = drawn.view(values.shape) >= round(rate * _STEPS) - _STEPS // 2
-    return values * kept.to(values.dtype).mul_(1 / (1 - rate))
+    # In floats, for torch turns booleans into them one by one.
+    kept = drawn.view(values.shape).float().ge_(round(rate * _STEPS) - _STEPS // 2).mul_(1 / (1 - rate))
+    return values * kept.to(values.dtype)
 
 
 class Dropout(nn.Dropout):

@@ -35,7 +35,8 @@ class Updated(torch.autograd.Function):
         if context.needs_input_grad[0]:
             of_x = gradient @ weight
             torch.addmm(of_x, back, down, out=of_x)
-        return of_x, None, None, back.t() @ x, (gradient.t() @ low).mul_(context.scale), None
+        # The narrow matrix first: the other way round takes twice as long.
+        return of_x, None, None, back.t() @ x, (low.t() @ gradient).mul_(context.scale).t(), None
 
 
 class LoraLinear(Linear):
