@@ -15,6 +15,7 @@ from mmexp.sweeps.pruning import pruning
 from mmexp.tasks.base import Task
 from mmexp.tasks.continual import ContinualTask
 from mmexp.training.checkpoint_file import WholeCheckpoints
+from mmexp.training.ddp import strategy_of
 from mmexp.training.elastic import meet
 from mmexp.training.interrupt import SignalCheckpoint
 from mmexp.training.loggers import RunFacts
@@ -58,7 +59,7 @@ def make_trainer(
     directory = request.directory / "checkpoints"
     quieten()
     trainer = L.Trainer(
-        **hardware,
+        **hardware | {"strategy": strategy_of(hardware["strategy"])},
         max_steps=task.total_steps or -1,
         max_epochs=-1,
         gradient_clip_val=build.stepping(config).clip_norm,

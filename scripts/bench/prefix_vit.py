@@ -4,7 +4,6 @@ The ViT-tiny/8 of `contrastive` at 64 pixels tells how many crosses pictures sho
 in memory; ours decodes files once. Filling the cache, once before the first step, does not count, nor do steps of the warm-up.
 """
 
-import csv
 import json
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 from contest import Contest, Goal, Numbers
 from prefix import AGAIN, KEPT, TOP
 from work.commands import mmexp_train
-from work.reference import SIDE, write_table
+from work.reference import SIDE, labelled, write_table
 
 TRAINER = Path(__file__).parent / "work" / "peft_pictures.py"
 PLAIN, FAST = "HF Trainer + peft, defaults", "HF Trainer + peft, bf16"
@@ -48,17 +47,6 @@ def contest(folder: Path, short: bool) -> Contest:
     return Contest(
         "LoRA on the top 3 layers of a small ViT", "samples/s", ways, [Goal(KEPT, PLAIN, 3), Goal(KEPT, FAST, 1.8)]
     )
-
-
-def labelled(table: Path) -> Path:
-    """Write the table again with how many crosses each caption names, and return it."""
-    with table.open() as file:
-        rows = [{**row, "label": str(row["title"].count("cross"))} for row in csv.DictReader(file)]
-    with table.with_name("labelled.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    return Path(file.name)
 
 
 def overrides(table: Path, layers: int) -> list[str]:

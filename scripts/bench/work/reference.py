@@ -63,6 +63,17 @@ def write_table(folder: Path, rows: int, seed: int = 0) -> Path:
     return folder / "rows.csv"
 
 
+def labelled(table: Path) -> Path:
+    """Write the table again with how many crosses each caption names, and return it."""
+    with table.open() as file:
+        rows = [{**row, "label": str(row["title"].count("cross"))} for row in csv.DictReader(file)]
+    with table.with_name("labelled.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return Path(file.name)
+
+
 def hold_out(table: Path, rows: int) -> tuple[Path, Path]:
     """Cut a table in two, and return what is left of it and the table of its last `rows` rows."""
     head, *lines = table.read_text().splitlines()
