@@ -29,10 +29,11 @@ def word_edges(pieces: Sequence[str], size: int) -> Tensor | None:
     `pieces` are the vocabulary's, in the order of their ids; ids beyond them are words of their own.
     """
     bears = {"</w>": str.endswith}
-    bearing = {mark: torch.tensor([bears.get(mark, str.startswith)(p, mark) for p in pieces]) for mark in _MARKS}
-    mark, marked = max(bearing.items(), key=lambda item: int(item[1].sum()))
-    if marked.sum() < _FEWEST * len(pieces):
+    bearing = {mark: [bears.get(mark, str.startswith)(piece, mark) for piece in pieces] for mark in _MARKS}
+    mark, bearers = max(bearing.items(), key=lambda item: sum(item[1]))
+    if sum(bearers) < _FEWEST * len(pieces):
         return None
+    marked = torch.tensor(bearers)
     nowhere = torch.zeros_like(marked)
     begins, ends = {"##": (~marked, nowhere), "</w>": (nowhere, marked)}.get(mark, (marked, nowhere))
     edges = torch.ones(2, size, dtype=torch.bool)

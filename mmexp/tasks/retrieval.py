@@ -30,9 +30,12 @@ def first_right(queries: Tensor, keys: Tensor, concept: Tensor) -> Tensor:
 def chance_recall(concept: Tensor, k: int) -> float:
     """Return the recall at k of guessing: the mean over queries of 1 - C(n - right, k) / C(n, k)."""
     n = len(concept)
-    _, inverse, counts = concept.unique(return_inverse=True, return_counts=True)
-    missed = {int(right): comb(n - int(right), k) / comb(n, k) if k <= n else 0.0 for right in counts.unique()}
-    return 1 - sum(missed[int(right)] for right in counts[inverse]) / n
+    if k > n:
+        return 1.0
+    # Concepts of one size have the same chance, and each as many queries as rows.
+    sizes, concepts = concept.unique(return_counts=True)[1].unique(return_counts=True)
+    missed = (many * size * comb(n - size, k) for size, many in zip(sizes.tolist(), concepts.tolist(), strict=True))
+    return 1 - sum(missed) / (n * comb(n, k))
 
 
 def retrieval_metrics(
