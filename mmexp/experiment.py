@@ -32,12 +32,12 @@ from mmexp.resuming import resumed
 from mmexp.runs.record import RunRecord, write_metrics
 from mmexp.sequence import arrange
 from mmexp.sequence import told as sequence_of
+from mmexp.shapes import TeacherShape
 from mmexp.tasks.continual import ContinualTask
 from mmexp.trainer import make_trainer, monitored
 from mmexp.training.interrupt import Interrupted, interruptible
 from mmexp.training.loggers import announce, conclude, finish
 from mmexp.training.progress import Stopwatch
-from mmexp.types import TeacherShape
 
 
 def run(request: Request) -> int:

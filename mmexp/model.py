@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from mmexp.micro_batches import encode_by_rows, fuse_by_rows
 from mmexp.prefix import Prefix
-from mmexp.types import Batch, Encoded, ModelShape, Prepared, Supervision, TeacherShape
+from mmexp.shapes import ModelShape, Supervision, TeacherShape
+from mmexp.types import Batch, Encoded, Prepared
 
 
 def _kept(outputs: Mapping[str, Tensor], present: Tensor | None) -> Encoded:

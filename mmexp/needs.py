@@ -5,8 +5,8 @@ from typing import Any
 
 from mmexp.errors import RequestError
 from mmexp.model import Model
+from mmexp.shapes import Supervision
 from mmexp.signatures import signature
-from mmexp.types import Supervision
 
 TEACHER = "teacher."  # what an objective hears of a teacher, as `teacher.vectors`
 

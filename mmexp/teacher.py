@@ -10,9 +10,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmexp.model import Model
+from mmexp.shapes import TeacherShape
 from mmexp.tasks.captions import write
 from mmexp.tasks.views import StepViews, having_source, looks_at
-from mmexp.types import Batch, Encoded, Said, TeacherShape
+from mmexp.types import Batch, Encoded, Said
 
 # The method by which an objective can say a kind, and what is said of a teacher none of whose objectives can.
 METHODS = {"vectors": "embed", "logits": "classify", "captions": "generate"}

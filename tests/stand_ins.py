@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from mmexp.encoders.spectrogram import SpectrogramTransformer
 from mmexp.model import Model
+from mmexp.shapes import Marks
 from mmexp.tasks.views import StepViews
-from mmexp.types import Encoded, Marks, Prepared
+from mmexp.types import Encoded, Prepared
 
 
 class TinyImage(nn.Module):

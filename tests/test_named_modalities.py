@@ -11,7 +11,7 @@ from mmexp.compose import compose, resolved
 from mmexp.data.loading import Loading, PreparedSamples
 from mmexp.errors import RequestError
 from mmexp.needs import check_needs
-from mmexp.types import Supervision
+from mmexp.shapes import Supervision
 
 TITLE = ("+data.columns.title=title", "+encoder/text@encoder.title=transformer")
 BACK = ("+data.columns.back=back", "+encoder/image@encoder.back=cnn")

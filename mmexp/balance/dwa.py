@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from mmexp.types import Balanced, Losses, PositiveFloat, PositiveInt
+from mmexp.step import Balanced, Losses
+from mmexp.types import PositiveFloat, PositiveInt
 
 
 class DWA(nn.Module):

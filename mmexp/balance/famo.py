@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from mmexp.types import Balanced, Losses, NonNegativeFloat, PositiveFloat, PositiveInt
+from mmexp.step import Balanced, Losses
+from mmexp.types import NonNegativeFloat, PositiveFloat, PositiveInt
 
 _SMALL_LOSS = 1e-8  # below it a logarithm says nothing
 

@@ -2,7 +2,8 @@
 
 from torch import nn
 
-from mmexp.types import Balanced, Losses, PositiveInt
+from mmexp.step import Balanced, Losses
+from mmexp.types import PositiveInt
 
 
 class Fixed(nn.Module):

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from mmexp.types import Balanced, Losses, NonNegativeFloat
+from mmexp.step import Balanced, Losses
+from mmexp.types import NonNegativeFloat
 
 # A weight that crossed zero would have its loss climb; a loss that is zero has no pace.
 _SMALL_WEIGHT, _SMALL_LOSS = 1e-3, 1e-8

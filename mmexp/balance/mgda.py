@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from mmexp.types import Balanced, Losses, PositiveInt
+from mmexp.step import Balanced, Losses
+from mmexp.types import PositiveInt
 
 
 def shortest(products: Tensor, iterations: int, tolerance: float = 1e-6) -> Tensor:

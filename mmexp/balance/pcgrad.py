@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmexp.types import Balanced, Losses
+from mmexp.step import Balanced, Losses
 
 
 def projected(products: Tensor, generator: torch.Generator) -> Tensor:

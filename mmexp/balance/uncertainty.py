@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from mmexp.types import Balanced, Losses, PositiveInt
+from mmexp.step import Balanced, Losses
+from mmexp.types import PositiveInt
 
 
 class Uncertainty(nn.Module):

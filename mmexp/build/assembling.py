@@ -21,8 +21,9 @@ from mmexp.compression.shapes import fit
 from mmexp.errors import RequestError, nearest
 from mmexp.model import Model
 from mmexp.needs import check_needs
+from mmexp.shapes import Supervision, TeacherShape
 from mmexp.training.compression import Compression
-from mmexp.types import Adapter, Supervision, TeacherShape
+from mmexp.types import Adapter
 from mmexp.weights import Loaded, load_parts, with_spaces
 
 

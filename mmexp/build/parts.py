@@ -16,9 +16,10 @@ from mmexp.data.without import measured_without
 from mmexp.dropout import hasten
 from mmexp.errors import RequestError
 from mmexp.model import Model
+from mmexp.shapes import ModelShape
 from mmexp.signatures import signature
 from mmexp.training.groups import Stepping
-from mmexp.types import DataSource, ModelShape
+from mmexp.types import DataSource
 
 # What a batch holds beside modalities, and what heads look at.
 TAKEN = {"index", "concept", "label", "targets", "number", "present", "shown", "strong", "encoded", "taught"}

@@ -16,9 +16,9 @@ from mmexp.compression.shapes import fit
 from mmexp.errors import RequestError
 from mmexp.model import Model
 from mmexp.runs.parents import checkpoints
+from mmexp.shapes import TeacherShape
 from mmexp.signatures import signature
 from mmexp.trust import check_targets
-from mmexp.types import TeacherShape
 from mmexp.weights import read_quantization, read_weights
 
 

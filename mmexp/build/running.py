@@ -22,6 +22,7 @@ from mmexp.frozen_parts import frozen_parts
 from mmexp.model import Model
 from mmexp.needs import kinds_asked, looked_at
 from mmexp.prefix import Prefix, prefix_of
+from mmexp.shapes import Supervision
 from mmexp.signatures import signature
 from mmexp.tasks.balancing import count_losses
 from mmexp.tasks.base import Task
@@ -30,7 +31,7 @@ from mmexp.tasks.views import StepViews
 from mmexp.teacher import Teacher
 from mmexp.training.cost import in_precision
 from mmexp.training.groups import Stepping
-from mmexp.types import AS_IT_IS, Batch, DataSource, Said, Supervision
+from mmexp.types import AS_IT_IS, Batch, DataSource, Said
 
 SHARED_BY_OPTIMIZERS = tuple(f.name for f in fields(Stepping))
 Samplings = Mapping[str, PreparedSamples]

@@ -13,9 +13,9 @@ from mmexp.errors import RequestError
 from mmexp.fusion.none import NoFusion
 from mmexp.model import Model
 from mmexp.needs import kinds_asked
+from mmexp.shapes import ModelShape, TeacherShape
 from mmexp.signatures import signature
 from mmexp.teacher import Teacher
-from mmexp.types import ModelShape, TeacherShape
 
 
 def says(config: Config) -> list[str]:

@@ -7,7 +7,7 @@ from torch import nn
 
 from mmexp.continual.plain import Plain
 from mmexp.errors import RequestError
-from mmexp.types import Learner
+from mmexp.step import Learner
 
 
 class Adapters(Plain):

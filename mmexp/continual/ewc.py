@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from mmexp.continual.plain import Batches, Plain
-from mmexp.types import Batch, Fraction, Learner, NonNegativeFloat, PositiveInt, Views
+from mmexp.step import Learner, Views
+from mmexp.types import Batch, Fraction, NonNegativeFloat, PositiveInt
 
 
 def fisher_diagonal(

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmexp.continual.plain import Plain
-from mmexp.types import Learner, NonNegativeFloat, PositiveFloat, Views
+from mmexp.step import Learner, Views
+from mmexp.types import NonNegativeFloat, PositiveFloat
 
 
 def divergence(ours: Tensor, theirs: Tensor, temperature: float) -> Tensor:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
 
-from mmexp.types import Batch, Learner, Views
+from mmexp.step import Learner, Views
+from mmexp.types import Batch
 
 Batches = Callable[[int, int], Iterable[Batch]]
 

@@ -11,18 +11,7 @@ from torch.utils.data import Dataset
 from mmexp.data.decoded import CHANGED_BY, Decoded
 from mmexp.data.variation import Variation
 from mmexp.errors import RequestError
-from mmexp.types import (
-    AS_IT_IS,
-    Batch,
-    Encoder,
-    Fraction,
-    Kept,
-    NonNegativeInt,
-    Place,
-    PositiveInt,
-    Prepared,
-    Samples,
-)
+from mmexp.types import AS_IT_IS, Batch, Encoder, Fraction, Kept, NonNegativeInt, Place, PositiveInt, Prepared, Samples
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from mmexp.types import DataSource, Supervision
+from mmexp.shapes import Supervision
+from mmexp.types import DataSource
 
 
 def supervision_of(source: DataSource) -> Supervision:

@@ -14,7 +14,8 @@ from mmexp.encoders.packages import located
 from mmexp.encoders.tokens import pad, word_edges, words_of
 from mmexp.encoders.unused import retire_unused
 from mmexp.errors import RequestError
-from mmexp.types import Encoded, Marks, PositiveInt, Prepared
+from mmexp.shapes import Marks
+from mmexp.types import Encoded, PositiveInt, Prepared
 
 
 class HuggingFaceText(nn.Module):

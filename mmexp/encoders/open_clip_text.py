@@ -11,7 +11,8 @@ from mmexp.encoders.open_clip_blocks import can_spare, pooled_alone
 from mmexp.encoders.open_clip_towers import tokenizer_of, tower
 from mmexp.encoders.tokens import word_edges, words_of
 from mmexp.encoders.unused import retire_unused
-from mmexp.types import Encoded, Marks, Prepared
+from mmexp.shapes import Marks
+from mmexp.types import Encoded, Prepared
 
 
 class OpenClipText(nn.Module):

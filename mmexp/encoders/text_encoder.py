@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from mmexp.encoders.names import first_line
 from mmexp.encoders.tokens import pad, word_edges, words_of
 from mmexp.errors import RequestError
-from mmexp.types import Marks, Prepared
+from mmexp.shapes import Marks
+from mmexp.types import Prepared
 
 
 class TextEncoder(nn.Module):

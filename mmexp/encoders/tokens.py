@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmexp.types import Marks, Prepared
+from mmexp.shapes import Marks
+from mmexp.types import Prepared
 
 
 def pad(rows: Sequence[Sequence[int]], pad_id: int) -> Prepared:

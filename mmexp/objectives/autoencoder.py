@@ -11,7 +11,9 @@ from torch.nn import functional as F
 from mmexp.errors import RequestError, nearest
 from mmexp.objectives.hiding import to_patches
 from mmexp.objectives.presence import no_loss
-from mmexp.types import ModelShape, PositiveInt, Prepared, Terms, Views
+from mmexp.shapes import ModelShape
+from mmexp.step import Terms, Views
+from mmexp.types import PositiveInt, Prepared
 
 
 class Decoder(nn.Module):

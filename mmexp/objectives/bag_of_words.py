@@ -4,7 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from mmexp.objectives.presence import mean_of
-from mmexp.types import ModelShape, Prepared, Terms, Views
+from mmexp.shapes import ModelShape
+from mmexp.step import Terms, Views
+from mmexp.types import Prepared
 
 
 def word_shares(text: Prepared, vocab_size: int) -> Tensor:

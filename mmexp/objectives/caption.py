@@ -7,7 +7,9 @@ from torch import Tensor
 from mmexp.objectives.captioner import Captioner, Source, make_decoder
 from mmexp.objectives.decoder import State, causal
 from mmexp.objectives.generation import Decoding
-from mmexp.types import Fraction, ModelShape, PositiveInt, Views
+from mmexp.shapes import ModelShape
+from mmexp.step import Views
+from mmexp.types import Fraction, PositiveInt
 
 
 class Caption(Captioner):

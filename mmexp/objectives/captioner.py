@@ -12,7 +12,9 @@ from mmexp.objectives.decoder import Decoder, State
 from mmexp.objectives.generation import Decoding
 from mmexp.objectives.presence import no_terms
 from mmexp.objectives.shown import belongs, shown
-from mmexp.types import Marks, ModelShape, Prepared, Terms, Views
+from mmexp.shapes import Marks, ModelShape
+from mmexp.step import Terms, Views
+from mmexp.types import Prepared
 
 Reads = Literal["tokens", "pooled"]
 

@@ -10,7 +10,9 @@ from torch.nn import functional as F
 from mmexp.errors import RequestError, nearest
 from mmexp.objectives.presence import no_terms
 from mmexp.objectives.shown import shown_at_once
-from mmexp.types import Encoded, Fraction, ModelShape, Shown, Supervision, Terms, Views
+from mmexp.shapes import ModelShape, Supervision
+from mmexp.step import Terms, Views
+from mmexp.types import Encoded, Fraction, Shown
 
 
 class Classify(nn.Module):

@@ -11,7 +11,9 @@ from torch.nn import functional as F
 from mmexp.objectives.heads import align, one_space, pair_weights
 from mmexp.objectives.similarity import row_mean, similarity
 from mmexp.objectives.tiles import tiled_info_nce
-from mmexp.types import Encoded, Fraction, ModelShape, NonNegativeFloat, PositiveFloat, PositiveInt, Terms, Views
+from mmexp.shapes import ModelShape
+from mmexp.step import Terms, Views
+from mmexp.types import Encoded, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 def info_nce(

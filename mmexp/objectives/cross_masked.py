@@ -22,7 +22,9 @@ from mmexp.objectives.hiding import (
     word_losses,
 )
 from mmexp.objectives.presence import no_terms
-from mmexp.types import Fraction, ModelShape, PositiveFloat, Terms, Views
+from mmexp.shapes import ModelShape
+from mmexp.step import Terms, Views
+from mmexp.types import Fraction, PositiveFloat
 
 
 def shared_ratios(hidden: float, rows: int, concentration: float, generator: torch.Generator) -> Tensor:

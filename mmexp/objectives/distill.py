@@ -10,7 +10,9 @@ from mmexp.objectives.heads import Heads
 from mmexp.objectives.presence import Both, Presence
 from mmexp.objectives.shown import pairwise, shown
 from mmexp.objectives.similarity import similarity
-from mmexp.types import Encoded, ModelShape, NonNegativeFloat, PositiveFloat, Terms, Views
+from mmexp.shapes import ModelShape
+from mmexp.step import Terms, Views
+from mmexp.types import Encoded, NonNegativeFloat, PositiveFloat
 
 
 class Distill(nn.Module):

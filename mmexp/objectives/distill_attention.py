@@ -6,7 +6,8 @@ from torch.nn import functional as F
 from mmexp.errors import RequestError
 from mmexp.objectives.presence import Both, Presence
 from mmexp.objectives.similarity import unit
-from mmexp.types import ModelShape, Terms, Views
+from mmexp.shapes import ModelShape
+from mmexp.step import Terms, Views
 
 
 class DistillAttention(nn.Module):

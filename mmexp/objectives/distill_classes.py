@@ -6,7 +6,9 @@ from torch.nn import functional as F
 from mmexp.objectives.classify import Classify
 from mmexp.objectives.presence import no_terms
 from mmexp.objectives.shown import shown_at_once
-from mmexp.types import Fraction, ModelShape, PositiveFloat, Terms, Views
+from mmexp.shapes import ModelShape
+from mmexp.step import Terms, Views
+from mmexp.types import Fraction, PositiveFloat
 
 
 class DistillClasses(Classify):

@@ -6,7 +6,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmexp.objectives.presence import Both, Presence
-from mmexp.types import ModelShape, PositiveInt, Terms, Views
+from mmexp.shapes import ModelShape
+from mmexp.step import Terms, Views
+from mmexp.types import PositiveInt
 
 
 class DistillFeatures(nn.Module):

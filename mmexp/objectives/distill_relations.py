@@ -10,7 +10,9 @@ from torch.nn import functional as F
 
 from mmexp.objectives.presence import Presence, mean_of
 from mmexp.objectives.similarity import similarity
-from mmexp.types import ModelShape, NonNegativeFloat, Terms, Views
+from mmexp.shapes import ModelShape
+from mmexp.step import Terms, Views
+from mmexp.types import NonNegativeFloat
 
 
 class DistillRelations(nn.Module):

@@ -6,7 +6,9 @@ from torch.nn import functional as F
 
 from mmexp.objectives.classify import Classify
 from mmexp.objectives.presence import no_terms
-from mmexp.types import Encoded, Fraction, ModelShape, NonNegativeFloat, Terms, Views
+from mmexp.shapes import ModelShape
+from mmexp.step import Terms, Views
+from mmexp.types import Encoded, Fraction, NonNegativeFloat
 
 
 class FixMatch(Classify):

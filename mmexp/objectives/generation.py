@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from mmexp.errors import RequestError
-from mmexp.types import Fraction, Marks, PositiveFloat, PositiveInt
+from mmexp.shapes import Marks
+from mmexp.types import Fraction, PositiveFloat, PositiveInt
 
 Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
 """From each row's last word (R,) and the state of what was before to the logits (R, V) of the next word and a new state.

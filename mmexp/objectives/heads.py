@@ -13,7 +13,8 @@ from mmexp.objectives.presence import Presence, term
 from mmexp.objectives.shown import pairwise, shown
 from mmexp.objectives.similarity import unit
 from mmexp.objectives.tiles import LARGE, Right
-from mmexp.types import Encoded, Views
+from mmexp.step import Views
+from mmexp.types import Encoded
 
 PairWeights = dict[tuple[str, str], float]
 

@@ -6,7 +6,8 @@ from torch.nn import functional as F
 
 from mmexp.errors import RequestError
 from mmexp.objectives.masks import CELLS, WORDS, Ratio
-from mmexp.types import ModelShape, Prepared
+from mmexp.shapes import ModelShape
+from mmexp.types import Prepared
 
 
 class HideWords(nn.Module):

@@ -9,7 +9,9 @@ from mmexp.objectives.hiding import draw_cells, float_pixels, mean, patch_losses
 from mmexp.objectives.patch_decoder import PatchDecoder
 from mmexp.objectives.presence import no_terms
 from mmexp.objectives.running_loss import RunningLoss
-from mmexp.types import Fraction, ModelShape, PositiveInt, Terms, Views
+from mmexp.shapes import ModelShape
+from mmexp.step import Terms, Views
+from mmexp.types import Fraction, PositiveInt
 
 
 class Mae(nn.Module):

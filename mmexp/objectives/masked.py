@@ -17,7 +17,9 @@ from mmexp.objectives.hiding import (
 )
 from mmexp.objectives.presence import no_terms
 from mmexp.objectives.running_loss import RunningLoss
-from mmexp.types import Fraction, ModelShape, Terms, Views
+from mmexp.shapes import ModelShape
+from mmexp.step import Terms, Views
+from mmexp.types import Fraction
 
 
 class Masked(nn.Module):

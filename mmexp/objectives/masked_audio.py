@@ -10,7 +10,9 @@ from mmexp.curriculum import Curriculum
 from mmexp.errors import RequestError
 from mmexp.objectives.hiding import to_patches
 from mmexp.objectives.presence import no_terms
-from mmexp.types import Fraction, ModelShape, Terms, Views
+from mmexp.shapes import ModelShape
+from mmexp.step import Terms, Views
+from mmexp.types import Fraction
 
 
 def hidden_cells(rows: int, grid: tuple[int, int], ratio: float, strategy: str, generator: torch.Generator) -> Tensor:

@@ -6,7 +6,9 @@ from torch.nn import functional as F
 
 from mmexp.objectives.presence import no_terms
 from mmexp.objectives.shown import belongs, shown
-from mmexp.types import Encoded, ModelShape, PositiveFloat, Terms, Views
+from mmexp.shapes import ModelShape
+from mmexp.step import Terms, Views
+from mmexp.types import Encoded, PositiveFloat
 
 
 def hard_negatives(

@@ -5,7 +5,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmexp.objectives.presence import no_terms
-from mmexp.types import Encoded, ModelShape, Terms, Views
+from mmexp.shapes import ModelShape
+from mmexp.step import Terms, Views
+from mmexp.types import Encoded
 
 
 class Multilabel(nn.Module):

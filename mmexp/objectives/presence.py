@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mmexp.types import Encoded, Terms, Views
+from mmexp.step import Terms, Views
+from mmexp.types import Encoded
 
 
 def no_loss(objective: nn.Module, views: Views) -> Tensor:

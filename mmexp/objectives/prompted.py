@@ -14,7 +14,9 @@ from mmexp.objectives.presence import no_terms
 from mmexp.objectives.prompts import Prompts
 from mmexp.objectives.shown import shown
 from mmexp.objectives.similarity import similarity
-from mmexp.types import Encoded, ModelShape, NonNegativeInt, PositiveFloat, PositiveInt, Prepared, Terms, Views
+from mmexp.shapes import ModelShape
+from mmexp.step import Terms, Views
+from mmexp.types import Encoded, NonNegativeInt, PositiveFloat, PositiveInt, Prepared
 
 _SPREAD = 0.02  # as CoOp's own vectors start
 _MAX_SCALE = 100.0

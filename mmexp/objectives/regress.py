@@ -7,7 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmexp.objectives.presence import no_terms
-from mmexp.types import Encoded, ModelShape, Terms, Views
+from mmexp.shapes import ModelShape
+from mmexp.step import Terms, Views
+from mmexp.types import Encoded
 
 LOSSES = {"squared": F.mse_loss, "smooth_l1": F.smooth_l1_loss, "absolute": F.l1_loss}
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmexp.curriculum import Curriculum, current
-from mmexp.types import Views
+from mmexp.step import Views
 
 DECAY = 0.99
 EASIEST = 0.1  # the least weight, relative to the mean: what is never hidden again could not become hard again

@@ -6,7 +6,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from mmexp.types import Batch, Shown, Views
+from mmexp.step import Views
+from mmexp.types import Batch, Shown
 
 
 def shown(batch: Batch, modality: str) -> Shown:

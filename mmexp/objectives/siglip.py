@@ -11,7 +11,9 @@ from torch.nn import functional as F
 from mmexp.objectives.heads import align, one_space, pair_weights
 from mmexp.objectives.similarity import similarity
 from mmexp.objectives.tiles import tiled_sigmoid_loss
-from mmexp.types import Encoded, ModelShape, NonNegativeFloat, PositiveFloat, PositiveInt, Terms, Views
+from mmexp.shapes import ModelShape
+from mmexp.step import Terms, Views
+from mmexp.types import Encoded, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 def sigmoid_loss(queries: Tensor, keys: Tensor, scale: Tensor, bias: Tensor, positive: Tensor) -> Tensor:

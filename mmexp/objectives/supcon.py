@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from mmexp.objectives.contrastive import info_nce
 from mmexp.objectives.heads import one_space, over_pairs, pair_weights
 from mmexp.objectives.presence import Both, Presence, term
-from mmexp.types import Encoded, ModelShape, NonNegativeFloat, PositiveFloat, PositiveInt, Terms, Views
+from mmexp.shapes import ModelShape
+from mmexp.step import Terms, Views
+from mmexp.types import Encoded, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 def relations(key: Tensor, keys: Tensor, index: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,9 @@ from torch.nn import functional as F
 
 from mmexp.objectives.heads import align, one_space, pair_weights
 from mmexp.objectives.similarity import row_mean, similarity
-from mmexp.types import Encoded, ModelShape, NonNegativeFloat, PositiveFloat, PositiveInt, Terms, Views
+from mmexp.shapes import ModelShape
+from mmexp.step import Terms, Views
+from mmexp.types import Encoded, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 def triplet_loss(queries: Tensor, keys: Tensor, positive: Tensor, margin: float, mining: str) -> Tensor:

@@ -8,12 +8,12 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
+from mmexp.step import Balanced
 from mmexp.tasks.views import StepViews
-from mmexp.types import Balanced
 
 
 class StepLosses:
-    """Implements `mmexp.types.Losses`: what costs is computed when it is asked for, and once.
+    """Implements `mmexp.step.Losses`: what costs is computed when it is asked for, and once.
 
     `average` takes the mean over processes. `scale` is what fp16 multiplies losses with, so that small gradients last. In data
     that are `lacking` modalities a loss may be of no row.

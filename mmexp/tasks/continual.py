@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from mmexp.continual.plain import Plain
 from mmexp.curriculum import Curriculum, current
 from mmexp.model import Model
+from mmexp.step import Views
 from mmexp.tasks.base import Task
 from mmexp.tasks.views import StepViews, looks_at
-from mmexp.types import Batch, Views
+from mmexp.types import Batch
 
 
 class Learner(nn.Module):
-    """Implements `mmexp.types.Learner`: model and objectives, each of a `weight`."""
+    """Implements `mmexp.step.Learner`: model and objectives, each of a `weight`."""
 
     def __init__(self, model: Model, objectives: Mapping[str, nn.Module], weights: Mapping[str, Curriculum[float]]):
         super().__init__()

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from mmexp.curriculum import Curriculum, current
 from mmexp.model import Model, emptied
-from mmexp.types import Batch, Encoded, Prepared, Said, Views
+from mmexp.step import Views
+from mmexp.types import Batch, Encoded, Prepared, Said
 
 
 class StepViews:
-    """Implements `mmexp.types.Views` for one batch; `progress` is the share (0 to 1) of the run that is done."""
+    """Implements `mmexp.step.Views` for one batch; `progress` is the share (0 to 1) of the run that is done."""
 
     def __init__(
         self,

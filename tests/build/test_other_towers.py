@@ -16,7 +16,7 @@ from mmexp.encoders.spectrogram import SpectrogramTransformer
 from mmexp.encoders.timm_image import TimmImage
 from mmexp.encoders.transformer import Transformer
 from mmexp.errors import RequestError
-from mmexp.types import Supervision, TeacherShape
+from mmexp.shapes import Supervision, TeacherShape
 from mmexp.weights import misfit, read_weights
 
 SMALL = ("encoder.image.options.depth=1", "encoder.text.depth=1", "fusion=none", "objective=contrastive")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmexp import build, cli
 from mmexp.compose import compose, resolved
-from mmexp.types import Supervision, TeacherShape
+from mmexp.shapes import Supervision, TeacherShape
 from mmexp.weights import read_weights
 
 TINY = (

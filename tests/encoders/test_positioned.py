@@ -16,7 +16,7 @@ from mmexp.encoders.timm_image import TimmImage
 from mmexp.encoders.transformer import Transformer
 from mmexp.errors import RequestError
 from mmexp.needs import check_needs
-from mmexp.types import Supervision
+from mmexp.shapes import Supervision
 
 CAPTIONS = ["a red cat", "the moon and the cat sits on the moon and looks down"]
 OF_WORDS = ["learned", "sine", "relative", "rotary"]

@@ -35,9 +35,9 @@ from mmexp.objectives.regress import Regress
 from mmexp.objectives.siglip import SigLip
 from mmexp.objectives.supcon import SupCon
 from mmexp.objectives.triplet import Triplet
+from mmexp.shapes import Supervision, TeacherShape
 from mmexp.training.groups import parameter_groups
 from mmexp.training.optimizer import adamw, cosine
-from mmexp.types import Supervision, TeacherShape
 
 FILE = Path(__file__).with_name("losses.json")
 STEPS = 12

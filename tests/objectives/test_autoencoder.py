@@ -11,7 +11,7 @@ from mmexp.fusion.concat import ConcatFusion
 from mmexp.fusion.none import NoFusion
 from mmexp.model import Model
 from mmexp.objectives.autoencoder import Autoencoder
-from mmexp.types import ModelShape
+from mmexp.shapes import ModelShape
 
 DIMS = {"image": 16, "text": 12, "audio": 12}
 

@@ -17,8 +17,8 @@ from mmexp.objectives.caption import Caption
 from mmexp.objectives.captioner import sentences
 from mmexp.objectives.generation import Decoding
 from mmexp.objectives.prefix_lm import PrefixLM
+from mmexp.shapes import Marks
 from mmexp.tasks.views import StepViews
-from mmexp.types import Marks
 
 BOTH = pytest.mark.parametrize("kind", [Caption, PrefixLM])
 DIMS = {"image": 16, "text": 12}

@@ -22,9 +22,9 @@ from mmexp.objectives.distill_relations import (
     distances_apart,
     similarities_apart,
 )
+from mmexp.shapes import TeacherShape
 from mmexp.tasks.distill import retold
 from mmexp.teacher import Teacher
-from mmexp.types import TeacherShape
 
 KINDS = ("attention", "captions", "logits", "pooled", "vectors")
 

@@ -7,7 +7,7 @@ import torch
 
 from mmexp.errors import RequestError
 from mmexp.objectives.generation import Decoding, beam_search, draw, likeliest, write
-from mmexp.types import Marks
+from mmexp.shapes import Marks
 
 VOCAB, LONGEST = 5, 4
 MARKS = Marks(begin=0, end=1, pad=2)

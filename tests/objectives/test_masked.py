@@ -20,7 +20,8 @@ from mmexp.objectives.mae import Mae
 from mmexp.objectives.masked import Masked
 from mmexp.objectives.patch_decoder import sine_positions
 from mmexp.objectives.running_loss import EASIEST, RunningLoss
-from mmexp.types import Encoded, Supervision
+from mmexp.shapes import Supervision
+from mmexp.types import Encoded
 
 
 def model_of(fusion=None) -> Model:

@@ -12,7 +12,7 @@ from mmexp.errors import RequestError
 from mmexp.fusion.none import NoFusion
 from mmexp.model import Model
 from mmexp.objectives.masked_audio import MaskedAudio, hidden_cells, hide
-from mmexp.types import ModelShape
+from mmexp.shapes import ModelShape
 
 GRID = (4, 10)
 

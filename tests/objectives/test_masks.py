@@ -10,7 +10,7 @@ from mmexp.fusion.none import NoFusion
 from mmexp.model import Model
 from mmexp.objectives.hiding import HideWords, beginnings, draw_cells, numbered_words, paint, to_patches
 from mmexp.objectives.masks import blocks, budget, random_order, scattered, span_lengths, spans
-from mmexp.types import ModelShape
+from mmexp.shapes import ModelShape
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -22,7 +22,7 @@ from mmexp.objectives.regress import Regress
 from mmexp.objectives.siglip import SigLip
 from mmexp.objectives.supcon import SupCon
 from mmexp.objectives.triplet import Triplet
-from mmexp.types import TeacherShape
+from mmexp.shapes import TeacherShape
 
 VECTORS = TeacherShape({"vectors/image": 5, "vectors/text": 5})
 

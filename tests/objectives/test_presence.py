@@ -35,8 +35,8 @@ from mmexp.objectives.regress import Regress
 from mmexp.objectives.siglip import SigLip
 from mmexp.objectives.supcon import SupCon
 from mmexp.objectives.triplet import Triplet
+from mmexp.shapes import Supervision, TeacherShape
 from mmexp.tasks.views import StepViews
-from mmexp.types import Supervision, TeacherShape
 
 WIDTHS = {f"{kind}/{name}": 5 for kind in ("vectors", "pooled") for name in ("image", "text")}
 SHAPE = {

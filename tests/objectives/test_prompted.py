@@ -12,7 +12,7 @@ from mmexp.errors import RequestError
 from mmexp.fusion.none import NoFusion
 from mmexp.model import Model
 from mmexp.objectives.prompted import Prompted, with_context
-from mmexp.types import Marks, ModelShape, Supervision
+from mmexp.shapes import Marks, ModelShape, Supervision
 
 CLASSES = ("animal-mammal", "food", "musical instruments")
 KNOWN = Supervision(frozenset({"labels"}), CLASSES, (3, 3, 2))

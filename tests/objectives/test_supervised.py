@@ -12,7 +12,7 @@ from mmexp.objectives.classify import Classify
 from mmexp.objectives.fixmatch import FixMatch
 from mmexp.objectives.multilabel import Multilabel
 from mmexp.objectives.regress import Regress
-from mmexp.types import Supervision
+from mmexp.shapes import Supervision
 
 KNOWN = Supervision(frozenset({"labels"}), ("cat", "dog", "fox"), (6, 3, 1), mean=5.0, deviation=2.0)
 

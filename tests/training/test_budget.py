@@ -101,7 +101,7 @@ def train(clock, folder, seconds, total_steps=None, resume=None, warmup_steps=0,
 
 class Given(nn.Module):
     def forward(self, losses):
-        from mmexp.types import Balanced
+        from mmexp.step import Balanced
 
         return Balanced(losses.given)
 

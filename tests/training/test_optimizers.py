@@ -17,10 +17,10 @@ from mmexp.model import Model
 from mmexp.objectives.autoencoder import Decoder
 from mmexp.objectives.contrastive import Contrastive
 from mmexp.positions import RelativeBias
+from mmexp.step import Balanced
 from mmexp.tasks.pretrain import Pretrain
 from mmexp.training.groups import Stepping, parameter_groups
 from mmexp.training.optimizer import adamw, constant, lion, muon, sgd
-from mmexp.types import Balanced
 
 
 class Given(nn.Module):
