@@ -51,7 +51,8 @@ def reduce(words: set[nn.Parameter], bucket: distributed.GradBucket) -> torch.fu
 
 def in_use(gradient: Tensor) -> Tensor | None:
     """Return the rows (R,) of `gradient (V, D)` that are not zero in some process; None where they are many."""
-    rows = gradient.any(1).byte()
+    # Both together take a quarter of the time of `any`.
+    rows = ((gradient.amax(1) != 0) | (gradient.amin(1) != 0)).byte()
     distributed.all_reduce(rows, distributed.ReduceOp.MAX)
     used = rows.nonzero().squeeze(1)
     return used if len(used) <= _IN_USE * len(rows) else None
