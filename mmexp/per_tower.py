@@ -6,6 +6,7 @@ adapter stays one file, wherever that lies, and Hydra does all else as for any g
 
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 from hydra._internal.core_plugins import file_config_source, importlib_resources_config_source
@@ -17,6 +18,7 @@ from hydra.plugins.config_source import ConfigResult
 GROUP = "adapter"
 # Those of conf/train.yaml; of another name, such as that of a second column of texts, the choice is added.
 KNOWN = ("image", "text", "audio", "video", "fusion")
+_READ: dict[tuple[str, str], ConfigResult] = {}
 
 
 def _shared(path: str) -> str:
@@ -49,7 +51,15 @@ class _PerTower:
 
 # Named as Hydra's own: in a launcher's worker it registers these again, and keeps what has the same name.
 class ImportlibResourcesConfigSource(_PerTower, importlib_resources_config_source.ImportlibResourcesConfigSource):
-    """The package's own configuration."""
+    """Configuration in packages, each of whose files is read once: a sweep composes one run after the other."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Return what stands in a file. Raises ConfigLoadError where it is not there."""
+        # Hydra's own configuration is such a package too.
+        place = self.path, _shared(config_path)
+        if place not in _READ:
+            _READ[place] = super().load_config(config_path)
+        return deepcopy(_READ[place])
 
 
 class FileConfigSource(_PerTower, file_config_source.FileConfigSource):

@@ -16,17 +16,19 @@ from contest import Contest, Goal, Outcome, table  # noqa: E402
 
 TEXT = (ROOT / "docs" / "performance.md").read_text()
 MEASURED = ROOT / "docs" / "performance"
+PROFILES = ["profile", "profile_fp32"]
 
 
 def test_the_page_is_what_was_measured():
     assert page(TEXT, MEASURED) == TEXT
     named = {name for _, name, _ in PLACE.findall(TEXT)}
-    assert named == {file.stem for file in MEASURED.glob("*.json")} - {"profile"}
+    assert named == {file.stem for file in MEASURED.glob("*.json")} - set(PROFILES)
     assert named <= {file.stem for file in (ROOT / "scripts" / "bench").glob("*.py")}
 
 
-def test_the_profile_is_what_was_measured():
-    told = json.loads((MEASURED / "profile.json").read_text())
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_profile_is_what_was_measured(name):
+    told = json.loads((MEASURED / f"{name}.json").read_text())
     assert as_table(told) in TEXT
 
 

@@ -128,3 +128,11 @@ def test_videos_are_read_by_these_encoders(name):
     whole = compose([f"encoder={name}", *(more if name == "open_clip" else [])])
     video = _encoder(OmegaConf.to_container(whole.encoder.video, resolve=True))
     assert video.modality == "video" and video.dim == video.image.dim
+
+
+def test_what_becomes_of_a_configuration_changes_nothing_for_the_next():
+    first = compose(["adapter/image=lora"])
+    first.optimizer.lr = 7.0
+    first.adapter.image.rank = 70
+    second = compose(["adapter/image=lora"])
+    assert second.optimizer.lr != 7.0 and second.adapter.image.rank != 70
