@@ -11,7 +11,7 @@ from mmexp.data.loaders import evaluation_loader
 from mmexp.data.loading import Loading
 from mmexp.model import Model
 from mmexp.tasks.evaluation import Gathered
-from mmexp.tasks.said import said_of
+from mmexp.tasks.said import first_with, said_of
 from mmexp.tasks.views import StepViews
 from mmexp.types import Batch, Samples
 
@@ -28,7 +28,7 @@ class Judged:
 
     def first_with(self, method: str) -> Any:
         """Return the first head that has a method, None where none has."""
-        return next((head for head in self.heads.values() if hasattr(head, method)), None)
+        return first_with(self.heads, method)
 
 
 def batches_of(judged: Judged, samples: Samples) -> Iterable[Batch]:

@@ -18,7 +18,7 @@ from mmexp.tasks.captions import caption_metrics, chosen_rows, write_captions
 from mmexp.tasks.evaluation import Gathered
 from mmexp.tasks.flops import flop_counter
 from mmexp.tasks.nonfinite import gone_bad, refuse_loss
-from mmexp.tasks.said import said_of
+from mmexp.tasks.said import first_with, said_of
 from mmexp.tasks.views import StepViews
 from mmexp.tasks.zero_shot import class_vectors, zero_shot_metrics
 from mmexp.types import Batch, Said, Samples
@@ -309,5 +309,5 @@ class Task(L.LightningModule):
         return self.first_with("embed").embed(self.model.encode(batch))
 
     def first_with(self, method: str) -> Any:
-        """Return the first objective that has a method, None where none has: of several spaces the first one is looked at."""
-        return next((o for o in self.objectives.values() if hasattr(o, method)), None)
+        """Return the first objective that has a method, None where none has."""
+        return first_with(dict(self.objectives.items()), method)

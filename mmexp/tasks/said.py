@@ -13,6 +13,11 @@ HEADS = {"classify": "logits", "mark": "marks", "estimate": "estimates"}
 KNOWN = ("index", "concept", "label", "targets", "number")
 
 
+def first_with(objectives: Mapping[str, Any], method: str) -> Any:
+    """Return the first objective that has a method, None where none has: of several spaces the first one is looked at."""
+    return next((one for one in objectives.values() if hasattr(one, method)), None)
+
+
 def said_of(views: StepViews, objectives: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the rows that whole-set metrics need: `pooled/<m>`, `vector/<m>` of the first space, `logits`, what is right.
 
@@ -22,7 +27,7 @@ def said_of(views: StepViews, objectives: Mapping[str, Any]) -> dict[str, Tensor
     rows = {key: views.batch[key] for key in KNOWN if key in views.batch}
     rows |= {f"pooled/{name}": one.pooled for name, one in encoded.items()}
     rows |= {f"present/{name}": there for name, there in views.batch.get("present", {}).items()}
-    if embedding := next((one for one in objectives.values() if hasattr(one, "embed")), None):
+    if embedding := first_with(objectives, "embed"):
         rows |= {f"vector/{name}": vector for name, vector in embedding.embed(encoded).items()}
     for objective in objectives.values():
         for head, said in HEADS.items():
