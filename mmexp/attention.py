@@ -16,9 +16,11 @@ _FUSED = F.scaled_dot_product_attention
 
 def slow_when_fused(device: torch.device, dtype: torch.dtype) -> bool:
     """Say whether the fused attention loses: on a CPU in bf16 its backward takes five times that of plain products."""
-    if torch.is_autocast_enabled(device.type):
-        dtype = torch.get_autocast_dtype(device.type)
-    return device.type == "cpu" and dtype == torch.bfloat16
+    return device.type == "cpu" and _computed_in(device, dtype) == torch.bfloat16
+
+
+def _computed_in(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else dtype
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -56,12 +58,55 @@ def plain_attention(
         key, value = (t.repeat_interleave(query.shape[-3] // t.shape[-3], -3) for t in (key, value))
     if is_causal:
         attn_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
-    heads, keys, values = (t.reshape(-1, *t.shape[-2:]) for t in (query, key, value))
+    dtype = _computed_in(query.device, query.dtype)
+    heads, keys, values = (t.to(dtype).reshape(-1, *t.shape[-2:]) for t in (query, key, value))
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    told = heads.new_zeros(1) if attn_mask is None else _added(attn_mask, heads.dtype, query.shape[:-2])
-    scores = torch.baddbmm(told, heads, keys.transpose(1, 2), beta=int(attn_mask is not None), alpha=scale)
+    told = None if attn_mask is None else _added(attn_mask, heads.dtype, query.shape[:-2])
+    scores: Tensor = Scores.apply(heads, keys, told, scale)
     shares = dropout(scores.softmax(-1).to(values.dtype), dropout_p)
     return (shares @ values).view(*query.shape[:-1], value.shape[-1])
+
+
+class Scores(torch.autograd.Function):
+    """Scaled products of queries (B, N, d) and keys (B, M, d), and what is added to them.
+
+    Torch's own backward would scale both gradients in passes of their own, and lay the one of keys the slow way round.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, keys: Tensor, told: Tensor | None, scale: float) -> Tensor:
+        """Return the scores (B, N, M); `told` is of a shape that broadcasts to them."""
+        ctx.save_for_backward(queries, keys)
+        ctx.scale, ctx.told = scale, None if told is None else told.shape
+        added = queries.new_zeros(1) if told is None else told
+        return torch.baddbmm(added, queries, keys.transpose(1, 2), beta=int(told is not None), alpha=scale)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of queries, of keys, and of what was added."""
+        (gradient,), (queries, keys) = gradients, ctx.saved_tensors
+        nothing, scale = gradient.new_zeros(1), ctx.scale
+        of_queries = torch.baddbmm(nothing, gradient, keys, beta=0, alpha=scale)
+        of_keys = torch.baddbmm(nothing, gradient.transpose(1, 2), queries, beta=0, alpha=scale)
+        return of_queries, of_keys, gradient.sum_to_size(ctx.told) if ctx.needs_input_grad[2] else None, None
+
+
+class Heads(torch.autograd.Function):
+    """What is projected together, head by head; its gradients meet in one tensor, where torch would lay them out twice."""
+
+    @staticmethod
+    def forward(ctx: Any, projected: Tensor) -> tuple[Tensor, ...]:
+        """Return of `projected (B, N, K, H, d)` K tensors (B, H, N, d)."""
+        ctx.shape = projected.shape
+        return projected.permute(2, 0, 3, 1, 4).unbind(0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """Return the gradient of what was projected."""
+        gathered = gradients[0].new_empty(ctx.shape)
+        for place, gradient in zip(gathered.unbind(2), gradients, strict=True):
+            place.copy_(gradient.transpose(1, 2))
+        return gathered
 
 
 def _added(mask: Tensor, dtype: torch.dtype, batch: torch.Size) -> Tensor:
@@ -154,7 +199,7 @@ class SelfAttention(nn.MultiheadAttention):
             cut = [None, None] if bias is None else [bias[:own], bias[own:]]
             parts = [F.linear(query, weight[:own], cut[0]), F.linear(key, weight[own:], cut[1])]
         split = [part.unflatten(-1, (-1, self.num_heads, own // self.num_heads)) for part in parts]
-        return [heads for part in split for heads in part.permute(2, 0, 3, 1, 4).unbind(0)]
+        return [heads for part in split for heads in Heads.apply(part)]
 
 
 def fasten(model: nn.Module) -> None:

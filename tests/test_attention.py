@@ -42,6 +42,33 @@ def test_plain_products_are_the_fused_attention(name):
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("shape", [(HEADS, QUERIES, KEYS), (1, KEYS), (ROWS, HEADS, QUERIES, KEYS)])
+def test_what_is_added_to_scores_is_trained(shape):
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(ROWS, HEADS, n, WIDTH) for n in (QUERIES, KEYS, KEYS))
+    gradients = []
+    for attend in (plain_attention, F.scaled_dot_product_attention):
+        bias = torch.arange(torch.Size(shape).numel()).view(shape).sin().requires_grad_()
+        attend(query, key, value, attn_mask=bias.expand(ROWS, HEADS, QUERIES, KEYS)).square().sum().backward()
+        gradients.append(bias.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_autocast_has_its_precision_in_products_of_floats():
+    found = []
+    for attend in (plain_attention, F.scaled_dot_product_attention):
+        torch.manual_seed(0)
+        query, key, value = inputs = [torch.randn(2, 2, 5, 8, requires_grad=True) for _ in range(3)]
+        with torch.autocast("cpu", torch.bfloat16):
+            seen = attend(query, key, value)
+        assert seen.dtype == torch.bfloat16
+        seen.float().square().sum().backward()
+        found.append([seen, *(t.grad for t in inputs)])
+    for ours, theirs in zip(*found, strict=True):
+        assert ours.dtype == theirs.dtype
+        torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.05)
+
+
 def test_queries_may_share_keys():
     query, key, value = torch.randn(2, 4, 5, 8), *torch.randn(2, 2, 2, 6, 8)
     theirs = F.scaled_dot_product_attention(query, key, value, enable_gqa=True)

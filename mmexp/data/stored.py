@@ -50,7 +50,8 @@ def stored_in(value: Any, base: Path, kind: str) -> Stored:
 
 def is_inside(path: Path, folder: Path) -> bool:
     """Say whether a path stays below a folder; links that lie there are the user's own, and followed."""
-    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
+    below = os.path.join(os.path.abspath(folder), "")
+    return os.path.join(os.path.abspath(path), "").startswith(below)
 
 
 def state_of(path: Path) -> str:
