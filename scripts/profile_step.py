@@ -30,8 +30,10 @@ from mmexp.compose import compose, resolved
 from mmexp.request import Request
 from mmexp.training.memory import keep_freed_memory
 
-# Steps until all memory that they need is there.
-WARM_UP = 6
+# Steps until all memory that they need is there. What the profiler itself writes down needs memory too: the second of two courses
+# is looked at.
+WARM_UP = 4
+COURSES = 2
 # What the operators of a step are for, by what their names begin with.
 WORK = {
     "products": (
@@ -90,14 +92,18 @@ def by_attention(folder: Path, steps: int) -> dict[str, dict[str, float]]:
 
 def in_fp32(folder: Path, steps: int) -> dict[str, dict[str, float]]:
     """Return both steps in fp32."""
-    lora = lora_overrides(write_bert(folder / "bert"), write_texts(folder, 32 * (steps + WARM_UP + 1)))
+    lora = lora_overrides(write_bert(folder / "bert"), write_texts(folder, 32 * (_taken(steps) + 1)))
     works = {"contrastive": contrastive(folder, steps), "LoRA on all layers of a small BERT": lora}
     return {name: measured(told, folder, steps, "32-true") for name, told in works.items()}
 
 
+def _taken(steps: int) -> int:
+    return COURSES * (WARM_UP + steps)
+
+
 def contrastive(folder: Path, steps: int) -> list[str]:
     """Return what `mmexp train` is told of the contrastive step."""
-    table = write_table(folder / "rows", 128 * (steps + WARM_UP + 1))
+    table = write_table(folder / "rows", 128 * (_taken(steps) + 1))
     return our_overrides(write_model(folder / "model"), table, 128)
 
 
@@ -105,15 +111,14 @@ def measured(told: list[str], folder: Path, steps: int, precision: str) -> dict[
     """Return the milliseconds of a step by kind of work, of all threads together as the profiler counts the caller's."""
     from mmexp.experiment import prepare
 
-    told = [*told, f"budget.steps={steps + WARM_UP}", "data.num_workers=0", "cache.enabled=false"]
+    told = [*told, f"budget.steps={_taken(steps)}", "data.num_workers=0", "cache.enabled=false"]
     config, choices = resolved(compose(told))
     experiment = prepare(Request(config, folder / "run", choices, told))
     task, batches = experiment.task, iter(experiment.train)
     optimizer = task.optimizer_factory(task)
-    # The profiler takes memory when it starts, too: steps settle under it.
-    course = schedule(wait=0, warmup=WARM_UP, active=steps, repeat=1)
+    course = schedule(wait=0, warmup=WARM_UP, active=steps, repeat=COURSES)
     with profile(activities=[ProfilerActivity.CPU], schedule=course) as profiler:
-        for _ in range(WARM_UP + steps):
+        for _ in range(_taken(steps)):
             step(task, optimizer, next(batches), precision)
             profiler.step()
     kinds: dict[str, float] = defaultdict(float)
