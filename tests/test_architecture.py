@@ -16,6 +16,7 @@ SHARED = (
     "step",
     "errors",
     "attention",
+    "plain_attention",
     "dropout",
     "positions",
     "transformer_block",
@@ -26,7 +27,8 @@ SHARED = (
 # What each room may import of the package; a file at the top is a room of its own.
 MAY = {
     "errors": set(),
-    "attention": {"dropout"},
+    "plain_attention": {"dropout"},
+    "attention": {"plain_attention"},
     "dropout": set(),
     "graph": set(),
     "positions": {"errors"},
@@ -65,7 +67,7 @@ MAY = {
     "exporting": {"errors", "types", "attention", "encoders", "model", "exporting"},
     "inference": {"types", "data", "build", "compression"},
     "serving": {"errors", "build", "serving"},
-    "judging": {"types", "attention", "model", "data", "tasks", "judging"},
+    "judging": {"types", "attention", "plain_attention", "model", "data", "tasks", "judging"},
     "compressing": {"build", "compression", "data", "judging", "model", "runs", "weights"},
     "comparison": {"errors", "runs", "comparison"},
     "sweeps": {"errors", "pace", "compose", "config", "build", "runs", "comparison", "training", "sweeps"},

@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmexp import attention
-from mmexp.attention import SelfAttention, fast_attention, fasten, plain_attention
+from mmexp.attention import SelfAttention, fast_attention, fasten
+from mmexp.plain_attention import plain_attention
 
 ROWS, HEADS, QUERIES, KEYS, WIDTH = 3, 4, 5, 7, 8
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmexp.attention import attending_by, plain_attention
+from mmexp.attention import attending_by
 from mmexp.model import Model
+from mmexp.plain_attention import plain_attention
 
 
 class Recorder:
