@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmexp.attention import attention, pack, unpack
+from mmexp.plain_attention import Heads
 from mmexp.positions import NOWHERE, Relation
 
 
@@ -33,7 +34,7 @@ class Block(nn.Module):
         `relation` tells where its N columns stand.
         """
         padded = unpack(self.qkv(self.norm1(tokens)), places, mask)
-        query, key, value = padded.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = Heads.apply(padded.unflatten(-1, (3, self.heads, -1)))
         query, key = relation.turn(query), relation.turn(key)
         seen = attention(query, key, value, mask, relation.bias).transpose(1, 2).flatten(2)
         tokens = tokens + self.dropout(self.proj(pack(seen, places)))

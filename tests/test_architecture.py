@@ -32,7 +32,7 @@ MAY = {
     "dropout": set(),
     "graph": set(),
     "positions": {"errors"},
-    "transformer_block": {"attention", "positions"},
+    "transformer_block": {"attention", "plain_attention", "positions"},
     "curriculum": set(),
     "lean": set(),
     "types": set(),

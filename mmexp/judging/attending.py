@@ -24,25 +24,14 @@ class Recorder:
         self.calls: dict[str, list[Tensor]] = defaultdict(list)
         self.part: str | None = None
 
-    def attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, *how: Any, **options: Any) -> Tensor:
         """Do what `F.scaled_dot_product_attention` does, and keep what each query saw."""
-        how: Any = (attn_mask, dropout_p, is_causal, scale, enable_gqa)
         if query.ndim == 4 and self.part:
             # Each key's own column as its value: what comes out are the shares.
             each = torch.eye(key.shape[-2], dtype=key.dtype, device=key.device).expand(*key.shape[:-1], -1)
             with torch.no_grad():
-                self.calls[self.part].append(plain_attention(query, key, each, *how).float().mean(1))
-        return plain_attention(query, key, value, *how)
+                self.calls[self.part].append(plain_attention(query, key, each, *how, **options).float().mean(1))
+        return plain_attention(query, key, value, *how, **options)
 
     def enter(self, part: str, *_: Any) -> None:
         """Count what follows as the attention of `part`, unless that was asked before."""

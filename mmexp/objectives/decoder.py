@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from mmexp.attention import attention
 from mmexp.errors import RequestError
+from mmexp.plain_attention import Heads
 
 KeysValues = tuple[Tensor, Tensor]
 """Keys and values (R, H, L, d) of one block."""
@@ -78,7 +79,7 @@ class Block(nn.Module):
         return key, value
 
     def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
-        return x.unflatten(-1, (parts, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        return Heads.apply(x.unflatten(-1, (parts, self.heads, -1)))
 
 
 class Decoder(nn.Module):
