@@ -1,8 +1,10 @@
 """Two processes of one thread each (DDP, gloo) against one of two threads: the same contrastive batch of 128 rows.
 
-The work is that of contrastive.py. Steps of the warm-up do not count.
+The work is that of contrastive.py. Steps of the warm-up do not count. What two processes can come to is told by two runs at a
+time, each of half a batch and one thread, which share nothing and wait for nobody.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -12,7 +14,8 @@ from contrastive import our_overrides
 from work.commands import mmexp_train
 from work.reference import write_model, write_table
 
-TWO = ("hardware=ddp", "hardware.accelerator=cpu", "hardware.devices=2", "hardware.threads=1")
+PROCESSES = 2
+TWO = ("hardware=ddp", "hardware.accelerator=cpu", f"hardware.devices={PROCESSES}", "hardware.threads=1")
 PRECISIONS = {"fp32": ("32-true", 1.0), "bf16": ("bf16-mixed", 1.1)}
 
 
@@ -21,14 +24,16 @@ def contest(folder: Path, short: bool) -> Contest:
     numbers, ways, goals = count(), {}, []
     batch, steps = (16, 6) if short else (128, 23)
     model, table = write_model(folder / "model"), write_table(folder / "rows", batch * steps)
-    work = (*our_overrides(model, table, batch), f"budget.steps={steps}", "evaluate=false")
     for name, (precision, goal) in PRECISIONS.items():
         if short and name == "fp32":
             continue
         one, two = f"one process, {name}", f"two processes, {name}"
-        told = (*work, f"hardware.precision={precision}")
-        ways[two] = partial(rate, folder, numbers, (*told, *TWO))
-        ways[one] = partial(rate, folder, numbers, (*told, "hardware.threads=2"))
+        told = (f"budget.steps={steps}", "evaluate=false", f"hardware.precision={precision}")
+        whole = (*our_overrides(model, table, batch), *told)
+        half = (*our_overrides(model, table, batch // PROCESSES), *told, "hardware.threads=1")
+        ways[two] = partial(rate, folder, numbers, (*whole, *TWO))
+        ways[one] = partial(rate, folder, numbers, (*whole, f"hardware.threads={PROCESSES}"))
+        ways[f"two runs apart, {name}"] = partial(apart, folder, numbers, half)
         goals.append(Goal(two, one, goal))
     return Contest("Two processes against one", "samples/s", ways, goals)
 
@@ -36,3 +41,10 @@ def contest(folder: Path, short: bool) -> Contest:
 def rate(folder: Path, numbers: count, overrides: tuple[str, ...]) -> Numbers:
     """Return the samples a second of all processes."""
     return {"samples/s": mmexp_train(folder / f"run-{next(numbers)}", *overrides)["samples_per_second"]}
+
+
+def apart(folder: Path, numbers: count, overrides: tuple[str, ...]) -> Numbers:
+    """Return the samples a second of runs at the same time, together."""
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        runs = [pool.submit(rate, folder, numbers, overrides) for _ in range(PROCESSES)]
+    return {"samples/s": sum(run.result()["samples/s"] for run in runs)}
