@@ -14,13 +14,13 @@ from mmexp.curriculum import Curriculum
 from mmexp.model import Model
 from mmexp.pace import Pace
 from mmexp.tasks.balancing import BalancedStep, StepLosses, buffers_kept
-from mmexp.tasks.captions import caption_metrics, chosen_rows, write_captions
 from mmexp.tasks.evaluation import Gathered
+from mmexp.tasks.examined import gathered_rows, numbers_of
 from mmexp.tasks.flops import flop_counter
 from mmexp.tasks.nonfinite import gone_bad, refuse_loss
-from mmexp.tasks.said import first_with, said_of
+from mmexp.tasks.said import first_with
 from mmexp.tasks.views import StepViews
-from mmexp.tasks.zero_shot import class_vectors, zero_shot_metrics
+from mmexp.tasks.zero_shot import class_vectors
 from mmexp.types import Batch, Said, Samples
 
 
@@ -227,37 +227,10 @@ class Task(L.LightningModule):
         views = self.views(batch, batch_idx)
         _, numbers = self.terms(views)
         numbers = {name: self._gather(value.detach().view(1)).nanmean() for name, value in numbers.items()}
-        rows = self._tensors(views) | self._captions(views, split)
+        rows = gathered_rows(views, dict(self.objectives.items()), self.samples[split], every=self.trainer.testing)
         self.gathered.setdefault(split, Gathered()).add(numbers, rows, len(batch["index"]))
 
     test_step = validation_step
-
-    def _tensors(self, views: StepViews) -> dict[str, Tensor]:
-        """Return what is said of the rows of all processes."""
-        rows = said_of(views, dict(self.objectives.items()))
-        # Truth values as numbers on the way: not every backend gathers these.
-        return {
-            name: self._gather(tensor.long()).bool() if tensor.dtype == torch.bool else self._gather(tensor)
-            for name, tensor in rows.items()
-        }
-
-    def _captions(self, views: StepViews, split: str) -> dict[str, Tensor]:
-        """Return what is written for the rows of a batch: some of them at a validation in training, else all."""
-        writer = self.first_with("generate")
-        if writer is None:
-            return {}
-        most = None if self.trainer.testing else writer.validation_rows
-        rows = chosen_rows(views.batch["index"], len(self.samples[split]), most)
-        return {name: self._gather(tensor) for name, tensor in write_captions(writer, views, rows).items()}
-
-    def _numbers(self, split: str, gathered: Gathered, classes: Tensor | None) -> dict[str, float]:
-        numbers = gathered.metrics()
-        if classes is not None:
-            label, present = gathered.stacked()["label"], gathered.below("present/")
-            numbers |= zero_shot_metrics(gathered.below("vector/"), classes, label, present)
-        if self.first_with("generate"):
-            numbers |= caption_metrics(gathered.stacked(), self.model.encoders["text"].decode, self.samples[split])
-        return numbers
 
     def on_validation_epoch_start(self) -> None:
         """Forget the evaluation before."""
@@ -265,19 +238,19 @@ class Task(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Turn what was gathered into numbers, `<split>/<metric>`, in `results` and in the log."""
+        objectives = dict(self.objectives.items())
         # As the texts of a batch are: encoded in the run's precision, and here once for all sets.
         with self.trainer.precision_plugin.forward_context():
-            classes = self._class_vectors() if self.class_texts else None
+            embed = self.first_with("embed").embed if self.class_texts else None
+            classes = class_vectors(self.model, embed, self.class_texts).cpu() if embed else None
         for split, gathered in self.gathered.items():
-            numbers = {f"{split}/{name}": value for name, value in self._numbers(split, gathered, classes).items()}
+            found = numbers_of(gathered, self.model, objectives, self.samples[split], classes)
+            numbers = {f"{split}/{name}": value for name, value in found.items()}
             self.results |= numbers
             shown = {name: value for name, value in numbers.items() if not name.endswith(("_chance", "candidates"))}
             self.log_dict(shown, add_dataloader_idx=False, sync_dist=True)
         # Lightning's own count takes the whole run for one.
         self.log("epoch", self.global_step / self.steps_per_epoch, sync_dist=True)
-
-    def _class_vectors(self) -> Tensor:
-        return class_vectors(self.model, self.first_with("embed").embed, self.class_texts).cpu()
 
     on_test_epoch_start = on_validation_epoch_start
     on_test_epoch_end = on_validation_epoch_end

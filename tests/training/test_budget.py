@@ -77,7 +77,7 @@ def train(clock, folder, seconds, total_steps=None, resume=None, warmup_steps=0,
     schedule = partial(linear, warmup_steps=warmup_steps)
     objectives = {"contrastive": Contrastive(model.shape())}
     task = Pretrain(model, objectives, {"contrastive": 1.0}, Given(), plain_sgd, schedule, total_steps=total_steps)
-    task.splits = ["val"]
+    task.splits, task.samples = ["val"], {"val": [{}] * 4}
     stopwatch, rates = Stopwatch(8, task.pace), Rates()
     task.pace.seconds, task.clock = seconds, stopwatch.now
     saving = [L.pytorch.callbacks.ModelCheckpoint(folder, "{step}", every_n_train_steps=save_at, save_top_k=-1)]
