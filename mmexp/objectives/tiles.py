@@ -19,6 +19,8 @@ from mmexp.types import Shown
 TILE = 1024
 # Similarities from which on tiles are faster than the whole matrix (scripts/bench losses), and 16 MB are spared.
 LARGE = 2048 * 2048
+# The least sum of exponentials that fp32 holds exactly enough, whose smallest number is 1e-38.
+LEAST = 1e-28
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,10 @@ class Right:
             for part, chosen in ((self.query, rows), (self.key, columns))
         )
         if own["concept"].shape[1] == keys["concept"].shape[1] == 1:
-            same = own["concept"] == keys["concept"].T
-            if not same.any():
+            # Sorting both is a tenth of comparing each with each, and off the diagonal seldom two agree.
+            if not torch.isin(own["concept"], keys["concept"]).any():
                 return None
+            same = own["concept"] == keys["concept"].T
             return same.float() if self.wholly else same * own["share"] * keys["share"].T
         found = agreement({name: part[:, None] for name, part in own.items()}, {n: p[None] for n, p in keys.items()})
         return (found > 0).float() if self.wholly else found
@@ -60,9 +63,9 @@ class _Sums:
         self.log_sum = like.new_full((count,), float("-inf"))
         self.keys, self.smoothing = keys, smoothing
 
-    def add(self, own: slice, logits: Tensor, right: Tensor | None, axis: int) -> None:
-        """Take in a tile whose keys lie along `axis`."""
-        self.log_sum[own] = torch.logaddexp(self.log_sum[own], logits.logsumexp(axis))
+    def add(self, own: slice, logits: Tensor, log_sum: Tensor, right: Tensor | None, axis: int) -> None:
+        """Take in a tile whose keys lie along `axis`, and its `logits.logsumexp(axis)`."""
+        self.log_sum[own] = torch.logaddexp(self.log_sum[own], log_sum)
         if self.smoothing:
             self.every[own] += logits.sum(axis)
         if right is not None:
@@ -86,6 +89,16 @@ class _Sums:
         return found.mul_(counts.unsqueeze(axis))
 
 
+def _log_sums(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `logsumexp` of a tile (R, C) over keys (R,) and over queries (C,), whose exponentials are the same."""
+    top = logits.amax()
+    exponentials = (logits - top).exp_()
+    sums = exponentials.sum(1), exponentials.sum(0)
+    if min(float(one.amin()) for one in sums) < LEAST:
+        return logits.logsumexp(1), logits.logsumexp(0)
+    return sums[0].log() + top, sums[1].log() + top
+
+
 class _InfoNCE(Function):
     @staticmethod
     def forward(
@@ -96,8 +109,9 @@ class _InfoNCE(Function):
         with torch.autocast(queries.device.type, enabled=False):
             for tile in _tiles(queries, keys):
                 logits, own = scale * (queries[tile[0]] @ keys[tile[1]].T), right.tile(*tile)
-                for axis, (side, part) in enumerate(zip(sides, tile, strict=False)):
-                    side.add(part, logits, own, 1 - axis)
+                log_sums = _log_sums(logits) if both_ways else (logits.logsumexp(1),)
+                for axis, (side, part, log_sum) in enumerate(zip(sides, tile, log_sums, strict=False)):
+                    side.add(part, logits, log_sum, own, 1 - axis)
         ctx.save_for_backward(queries, keys, scale)
         ctx.sides, ctx.right = sides, right
         return torch.stack([side.loss() for side in sides]).mean()

@@ -64,6 +64,17 @@ def test_info_nce(concepts, mixed, smoothing, both_ways):
     same(gradients(tiled, queries, keys, scale), gradients(full, queries, keys, scale))
 
 
+def test_queries_far_from_every_key_among_near_ones():
+    near, far = torch.eye(2).repeat_interleave(10, 0).split(10)
+    queries, keys = torch.cat([near, -near, far]).requires_grad_(), torch.cat([near, far, near]).requires_grad_()
+    scale = torch.tensor(100.0, requires_grad=True)
+    right = Right(content(30, 9, False, 2), content(30, 9, False, 3))
+    whole = agreement(*whole_of(right))
+    full = (info_nce(queries, keys, scale, whole) + info_nce(keys, queries, scale, whole.T)) / 2
+    tiled = tiled_info_nce(queries, keys, scale, right, both_ways=True)
+    same(gradients(tiled, queries, keys, scale), gradients(full, queries, keys, scale))
+
+
 def whole_of(right: Right) -> tuple[dict, dict]:
     return {n: p[:, None] for n, p in right.query.items()}, {n: p[None] for n, p in right.key.items()}
 
