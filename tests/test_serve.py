@@ -1,6 +1,7 @@
 """`mmexp serve`: right answers, plain 4xx for anything wrong, a key, limits, an index, and an end that loses nothing."""
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ import torch
 from bad_requests import bad_requests, png, text64
 from command_line import mmexp
 
+from mmexp.commands import serve
 from mmexp.serving.answers import Embedder, picture
 from mmexp.serving.asked import PATHS, Wrong, check
 from mmexp.serving.gate import Rate
@@ -253,3 +255,17 @@ def test_the_page_finds_pictures(server):
         page.set_input_files("#file", {"name": "blue.png", "mimeType": "image/png", "buffer": png("blue")})
         page.wait_for_function("document.querySelector('#found figcaption').textContent.includes('blue.png')")
         assert not errors
+
+
+@pytest.mark.parametrize(
+    ("thread", "error", "shown"),
+    [
+        ("litserve-monitoring", BrokenPipeError(), False),
+        ("litserve-monitoring", ValueError(), True),
+        ("MainThread", BrokenPipeError(), True),
+    ],
+)
+def test_the_end_of_all_is_no_crash_of_a_worker(thread, error, shown):
+    record = logging.LogRecord("litserve.server", logging.ERROR, __file__, 1, "crashed", (), (type(error), error, None))
+    record.threadName = thread
+    assert serve._is_news(record) is shown

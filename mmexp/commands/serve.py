@@ -1,5 +1,6 @@
 """`mmexp serve`: a run behind HTTP, with a page to search pictures by words and by pictures."""
 
+import logging
 import os
 import signal
 import socket
@@ -80,6 +81,7 @@ def main(arguments: Sequence[str]) -> int:
         f"http://{options['host']}:{options['port']} serves {run}; {'a key is asked for' if key else f'no key ({KEY})'}"
     )
     _end_as_with_ctrl_c()
+    logging.getLogger(litserve.server.__name__).addFilter(_is_news)
     # What is spawned and not forked, the worker, sees to it itself.
     os.register_at_fork(after_in_child=end_with_parent)
     server.run(
@@ -101,6 +103,12 @@ def _end_as_with_ctrl_c() -> None:
         raise KeyboardInterrupt if os.getpid() == main_process else SystemExit(0)
 
     signal.signal(signal.SIGTERM, end)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Say whether a message of LitServe's is to be shown: what watches its workers takes the end of all for a crash, at times."""
+    gone = record.exc_info is not None and isinstance(record.exc_info[1], OSError | EOFError)
+    return not (gone and record.threadName == "litserve-monitoring")
 
 
 def _check_free(host: str, port: int) -> None:
