@@ -107,7 +107,7 @@ def _end_as_with_ctrl_c() -> None:
 
 def _is_news(record: logging.LogRecord) -> bool:
     """Say whether a message of LitServe's is to be shown: what watches its workers takes the end of all for a crash, at times."""
-    gone = record.exc_info is not None and isinstance(record.exc_info[1], OSError | EOFError)
+    gone = record.exc_info is not None and isinstance(record.exc_info[1], ConnectionError | EOFError)
     return not (gone and record.threadName == "litserve-monitoring")
 
 

@@ -94,7 +94,7 @@ def _log_sums(logits: Tensor) -> tuple[Tensor, Tensor]:
     top = logits.amax()
     exponentials = (logits - top).exp_()
     sums = exponentials.sum(1), exponentials.sum(0)
-    if min(float(one.amin()) for one in sums) < LEAST:
+    if torch.cat(sums).amin() < LEAST:
         return logits.logsumexp(1), logits.logsumexp(0)
     return sums[0].log() + top, sums[1].log() + top
 
