@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 _ROWS = 4096  # the least of a weight that is looked at
 _IN_USE = 0.25  # of all rows, up to which they are sent alone
@@ -17,16 +18,10 @@ class LeanDDP(DDPStrategy):
         super().__init__(gradient_as_bucket_view=True)
 
     def configure_ddp(self) -> None:
-        """Tell DDP how to reduce on CPUs; GPUs have sent a vocabulary sooner than looked through it."""
-        super().configure_ddp()
+        """Keep vocabularies from DDP on CPUs; GPUs have sent one sooner than looked through it."""
         if self.root_device.type == "cpu":
             send_rows(self.model)
-
-
-def send_rows(wrapped: Any) -> None:
-    """Have a `DistributedDataParallel` send of large embeddings the rows in use."""
-    words = (part.weight for part in wrapped.modules() if isinstance(part, nn.Embedding))
-    wrapped.register_comm_hook({word for word in words if len(word) >= _ROWS}, reduce)
+        super().configure_ddp()
 
 
 def strategy_of(name: str) -> DDPStrategy | str:
@@ -34,34 +29,53 @@ def strategy_of(name: str) -> DDPStrategy | str:
     return LeanDDP() if name == "ddp" else name
 
 
-def reduce(words: set[nn.Parameter], bucket: distributed.GradBucket) -> torch.futures.Future[Tensor]:
-    """Return what will be the mean of a bucket of gradients over all processes; the weights in `words` have few rows in use."""
-    buffer = bucket.buffer()
-    waiting: list[torch.futures.Future[Any]] = []
-    begin = end = 0
-    for weight, gradient in zip(bucket.parameters(), bucket.gradients(), strict=True):
-        if weight in words and (used := in_use(gradient)) is not None:
-            waiting += [_mean(buffer[begin:end])] if end > begin else []
-            waiting.append(_mean_rows(gradient, used))
-            begin = end + gradient.numel()
-        end += gradient.numel()
-    waiting += [_mean(buffer[begin:end])] if end > begin else []
-    return torch.futures.collect_all(waiting).then(lambda _: buffer)
+def send_rows(model: Any) -> None:
+    """Have a model, before `DistributedDataParallel` wraps it, send of large embeddings the rows in use.
+
+    DDP would copy their whole gradients into what it sends. Nor does it send, at each step, buffers that no checkpoint has.
+    """
+    tables = dict.fromkeys(part.weight for part in model.modules() if isinstance(part, nn.Embedding))
+    words = [table for table in tables if len(table) >= _ROWS and table.requires_grad]
+    _Vocabularies(words)
+    kept = model.state_dict().keys()
+    names = [name for name, weight in model.named_parameters(remove_duplicate=False) if any(weight is w for w in words)]
+    names += [name for name, _ in model.named_buffers() if name not in kept]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, names)
 
 
-def in_use(gradient: Tensor) -> Tensor | None:
-    """Return the rows (R,) of `gradient (V, D)` that are not zero in some process; None where they are many."""
+class _Vocabularies:
+    """Takes the mean of the gradients of `words` over processes at the end of each backward.
+
+    Not as soon as one is there: where rows lack a part, processes go back through their graphs in orders of their own.
+    """
+
+    def __init__(self, words: list[Tensor]):
+        self.words = words
+        self._asked = False
+        for word in words:
+            distributed.broadcast(word.detach(), 0)
+            word.register_post_accumulate_grad_hook(self._ask)
+
+    def _ask(self, _: Tensor) -> None:
+        if not self._asked:
+            torch.autograd.Variable._execution_engine.queue_callback(self._reduce)
+        self._asked = True
+
+    def _reduce(self) -> None:
+        self._asked = False
+        for word in self.words:
+            if word.grad is not None:
+                average(word.grad)
+
+
+def average(gradient: Tensor) -> None:
+    """Make `gradient (V, D)` the mean over all processes; where few rows are in use they are sent alone."""
     # Both together take a quarter of the time of `any`.
     rows = ((gradient.amax(1) != 0) | (gradient.amin(1) != 0)).byte()
     distributed.all_reduce(rows, distributed.ReduceOp.MAX)
     used = rows.nonzero().squeeze(1)
-    return used if len(used) <= _IN_USE * len(rows) else None
-
-
-def _mean(part: Tensor) -> torch.futures.Future[Any]:
-    return distributed.all_reduce(part.div_(distributed.get_world_size()), async_op=True).get_future()
-
-
-def _mean_rows(gradient: Tensor, used: Tensor) -> torch.futures.Future[Any]:
-    rows = gradient[used]
-    return _mean(rows).then(lambda _: gradient.index_copy_(0, used, rows))
+    few = len(used) <= _IN_USE * len(rows)
+    sent = (gradient[used] if few else gradient).div_(distributed.get_world_size())
+    distributed.all_reduce(sent)
+    if few:
+        gradient.index_copy_(0, used, sent)
