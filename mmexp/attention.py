@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmexp.linear import linear
 from mmexp.plain_attention import Heads, computed_in, plain_attention
 
 # Torch's own, whatever its name there means meanwhile.
@@ -106,16 +107,16 @@ class SelfAttention(nn.MultiheadAttention):
         queries, keys, values = self._heads(query, key)
         seen = _attend(query)(queries, keys, values, mask, self.dropout if self.training else 0.0)
         # Not by calling the layer, as torch does not either: peft folds its update into the weight for the time being.
-        return F.linear(seen.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias), None
+        return linear(seen.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias), None
 
     def _heads(self, query: Tensor, key: Tensor) -> list[Tensor]:
         """Return queries (B, H, N, d), keys and values (B, H, M, d)."""
         weight, bias, own = self.in_proj_weight, self.in_proj_bias, self.embed_dim
         if query is key:
-            parts = [F.linear(query, weight, bias)]
+            parts = [linear(query, weight, bias)]
         else:
             cut = [None, None] if bias is None else [bias[:own], bias[own:]]
-            parts = [F.linear(query, weight[:own], cut[0]), F.linear(key, weight[own:], cut[1])]
+            parts = [linear(query, weight[:own], cut[0]), linear(key, weight[own:], cut[1])]
         split = [part.unflatten(-1, (-1, self.num_heads, own // self.num_heads)) for part in parts]
         return [heads for part in split for heads in Heads.apply(part)]
 

@@ -25,6 +25,7 @@ from mmexp.data.supervision import supervision_of
 from mmexp.ending import conclude_record, told
 from mmexp.facts import facts, measured, opening
 from mmexp.fitting import train_and_evaluate
+from mmexp.linear import hasten
 from mmexp.needs import looked_at
 from mmexp.pictures_kept import keep_pictures
 from mmexp.request import Experiment, Request
@@ -100,6 +101,8 @@ def prepare(request: Request) -> Experiment:
     steps, limit = spends(1.0)
     balance = build.balance(config, assembled, train.dataset, teacher)
     task = build.task(config, assembled, balance, steps, teacher)
+    # After adapters and small integers, which look for torch's own layers.
+    hasten(task)
     # What tasks in sequence freeze, and free again, is their own.
     trains = config["train"] and not config.get("continual")
     resting = build.rest_unreached(task, cast(Any, train.dataset)) if trains else []

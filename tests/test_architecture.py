@@ -17,6 +17,7 @@ SHARED = (
     "errors",
     "attention",
     "plain_attention",
+    "linear",
     "dropout",
     "positions",
     "transformer_block",
@@ -28,7 +29,8 @@ SHARED = (
 MAY = {
     "errors": set(),
     "plain_attention": {"dropout"},
-    "attention": {"plain_attention"},
+    "linear": {"plain_attention"},
+    "attention": {"linear", "plain_attention"},
     "dropout": set(),
     "graph": set(),
     "positions": {"errors"},
