@@ -59,7 +59,9 @@ def test_test_sets_without_a_modality_hold_what_makes_sense_there(dropped):
 
 @pytest.mark.parametrize("objective", [BOTH, "objective=[classify,masked]"])
 def test_kept_outputs_of_frozen_parts_are_dropped_as_live_ones(monkeypatch, dropped, tmp_path, objective):
-    frozen = ("init_from=dropped", "adapter=frozen", "task=finetune", "variation.views=1", objective, *DROPPING)
+    # In bf16 a product of more rows is rounded otherwise, and a pair of 190 changes sides.
+    how = ("variation.views=1", "hardware.precision=32-true")
+    frozen = ("init_from=dropped", "adapter=frozen", "task=finetune", *how, objective, *DROPPING)
     live, expected, _ = train(monkeypatch, str(tmp_path / "live"), *frozen, "cache.enabled=false")
     kept, found, told = train(monkeypatch, str(tmp_path / "kept"), *frozen)
     assert kept == pytest.approx(live, rel=1e-4)
