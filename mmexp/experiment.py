@@ -101,8 +101,9 @@ def prepare(request: Request) -> Experiment:
     steps, limit = spends(1.0)
     balance = build.balance(config, assembled, train.dataset, teacher)
     task = build.task(config, assembled, balance, steps, teacher)
-    # After adapters and small integers, which look for torch's own layers.
-    hasten(task)
+    # After adapters and small integers, which look for torch's own layers. A teacher may be no part of the task.
+    for whole in filter(None, (task, teacher)):
+        hasten(whole)
     # What tasks in sequence freeze, and free again, is their own.
     trains = config["train"] and not config.get("continual")
     resting = build.rest_unreached(task, cast(Any, train.dataset)) if trains else []
