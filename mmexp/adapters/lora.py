@@ -13,7 +13,8 @@ from mmexp.types import Fraction, PositiveInt
 class Lora:
     """Wrap the layers that a part names as its `adapter_targets`, or those matching `targets` (a regular expression).
 
-    A starts Gaussian and B zero, so the adapted model starts as the one it was made from. The update is scaled by alpha / rank.
+    A starts Kaiming-uniform (peft's default) and B zero, so the adapted model starts as the one it was made from. The update
+    is scaled by alpha / rank.
     With `last` only layers of the last so many blocks are wrapped: what lies below them is frozen as it was.
     """
 
@@ -42,7 +43,8 @@ class Lora:
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
             target_modules=pattern_of(layers),
-            init_lora_weights="gaussian",
+            # Not "gaussian": its deviation of 1 / rank would cancel the scaling of rsLoRA.
+            init_lora_weights=True,
             **self.variant,
         )
         inject(part, config)
