@@ -29,7 +29,8 @@ SHARED = (
 MAY = {
     "errors": set(),
     "plain_attention": {"dropout"},
-    "linear": {"plain_attention"},
+    "processor": set(),
+    "linear": {"plain_attention", "processor"},
     "attention": {"linear", "plain_attention"},
     "dropout": set(),
     "graph": set(),

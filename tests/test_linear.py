@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from mmexp import linear
 from mmexp.linear import Linear, hasten
+from mmexp.processor import has_bf16
 
 
 @pytest.fixture
@@ -37,6 +38,21 @@ def at_any_size(monkeypatch):
     """Few rows and small weights are enough."""
     monkeypatch.setattr(linear, "_ROWS", 35)
     monkeypatch.setattr(linear, "_WEIGHTS", 24 * 16)
+    monkeypatch.setattr(linear, "has_bf16", lambda: True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_native_bf16_there_are_no_convolutions(dtype, convolutions, at_any_size, monkeypatch):
+    monkeypatch.setattr(linear, "has_bf16", lambda: False)
+    run(linear.linear, torch.randn(35, 16), nn.Linear(16, 24), dtype)
+    assert convolutions == []
+
+
+def test_native_bf16_is_told_by_the_instruction_set_in_use(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    for capability, native in {"AVX2": False, "AVX512": True, "DEFAULT": False}.items():
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda capability=capability: capability)
+        assert has_bf16.__wrapped__() is native
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

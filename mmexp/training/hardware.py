@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 
 from mmexp.errors import RequestError
+from mmexp.processor import has_bf16
 from mmexp.training.memory import keep_freed_memory
 from mmexp.types import PositiveInt
 
@@ -72,8 +73,7 @@ class Hardware:
             return self.precision
         if self.accelerator != "cpu" and torch.cuda.is_available():
             return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-        # avx512_bf16: without it bf16 on a CPU is emulated and slow.
-        return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
+        return "bf16-mixed" if has_bf16() else "32-true"
 
     def _share(self) -> int:
         """Return how many threads are this process's."""
