@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmexp.errors import RequestError, nearest
+from mmexp.pace import limits_in_force
 from mmexp.signatures import Signature
 
 
@@ -58,7 +59,11 @@ def check_combination(config: Mapping[str, Any], nodes: Mapping[str, Node]) -> N
 def _check_cost(config: Mapping[str, Any]) -> None:
     """Refuse to count every step as the first one where steps come to cost more."""
     image = config["encoder"].get("image")
-    if config["budget"].get("flops") and isinstance(image, Mapping) and isinstance(image.get("patch_dropout"), Mapping):
+    if (
+        "flops" in limits_in_force(config["budget"])
+        and isinstance(image, Mapping)
+        and isinstance(image.get("patch_dropout"), Mapping)
+    ):
         raise RequestError(
             "budget.flops counts each step as the first, and encoder.image.patch_dropout changes what steps cost. "
             "Set budget.steps or budget.seconds."
@@ -134,7 +139,7 @@ def _check_sequence(config: Mapping[str, Any], nodes: Mapping[str, Node]) -> Non
     plain = nodes["adapter"].values["_target_"].endswith(".Full") and not of_towers(config["adapter"])
     if "adapter" in method.values and not plain:
         raise RequestError("continual: this method has adapters of its own. Choose adapter=full.")
-    if config["budget"]["seconds"]:
+    if "seconds" in limits_in_force(config["budget"]):
         raise RequestError(
             "budget.seconds: tasks in sequence have as many steps each, which time cannot tell. Set budget.steps."
         )

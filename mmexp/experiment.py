@@ -97,8 +97,9 @@ def prepare(request: Request) -> Experiment:
     strong, seed = build.strong(config), config["seed"]
     train = train_loader(source.splits["train"], encoders, reading, variation, teachers, strong, seed)
     budget: Any = build.make(config["budget"])
-    spends = partial(budget.total_steps, reading.batch_size, len(source.splits["train"]))
-    steps, limit = spends(1.0)
+    length_of = partial(budget.length, reading.batch_size, len(source.splits["train"]))
+    length = length_of(1.0)
+    steps = length.steps
     balance = build.balance(config, assembled, train.dataset, teacher)
     task = build.task(config, assembled, balance, steps, teacher)
     # After adapters and small integers, which look for torch's own layers. A teacher may be no part of the task.
@@ -120,15 +121,15 @@ def prepare(request: Request) -> Experiment:
     }
     sets: Any = {name: loader.dataset for name, loader in {"train": train, **evaluations}.items()}
     keeping = build.keeping(config, task, frozen, _read(config, sets), source, hardware.chosen_precision())
-    if budget.flops:
+    if "flops" in budget.limits:
         from mmexp.training.cost import step_cost
 
         # The random numbers to come stay as they are, so that a run of so many steps is the same run.
         with torch.random.fork_rng(devices=[]):
             batch = next(iter(train))
             task.pace.flops = step_cost(task, keeping.served(batch) if keeping else batch).flops
-        steps, limit = spends(task.pace.flops)
-        task.total_steps = steps
+        length = length_of(task.pace.flops)
+        steps = task.total_steps = length.steps
     if isinstance(task, ContinualTask):
         metric = monitored(task)[0].removeprefix("val/")
         train = arrange(task, source, train.dataset, reading, metric, hardware.processes())
@@ -139,7 +140,7 @@ def prepare(request: Request) -> Experiment:
     task.steps_per_epoch = epoch_steps
     task.on_nonfinite = build.make(config["trainer"]).on_nonfinite
     stopwatch = Stopwatch(reading.batch_size, task.pace)
-    task.pace.seconds, task.clock = budget.seconds, stopwatch.now
+    task.pace.seconds, task.clock = budget.limits.get("seconds"), stopwatch.now
     if hardware.recompute:
         recompute(assembled.model)
     if hardware.compile:
@@ -160,7 +161,7 @@ def prepare(request: Request) -> Experiment:
         loaded=assembled.loaded,
         towers=assembled.towers,
         keeping=keeping,
-        limit=limit,
+        length=length,
         resting=resting,
         start=start,
     )

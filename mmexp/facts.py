@@ -44,8 +44,10 @@ def _length(experiment: Experiment) -> str:
     time = f"{pace.seconds:,g} s of training" if pace.seconds else ""
     if pace.total_steps is None:
         return f"{time} in steps of {batch}"
-    steps = f"{pace.total_steps:,} steps of {batch} (budget.{experiment.limit})"
-    return f"{steps} or {time}" if time else steps
+    length = experiment.length
+    limit = "; ".join(filter(None, (f"budget.{length.limit}", length.note)))
+    steps = f"{pace.total_steps:,} steps of {batch} ({limit})"
+    return f"{steps} or {time}, whichever is first" if time else steps
 
 
 def facts(request: Request, experiment: Experiment) -> dict[str, Any]:

@@ -1,6 +1,18 @@
 """How far a run is. Standard library only."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+# The keys of `budget`, each of which may end a run.
+LIMITS = ("steps", "samples", "epochs", "seconds", "flops")
+
+
+def limits_in_force(budget: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the limits of a `budget` node by name: those that the user set, or `budget.default` where there is none."""
+    own = {name: budget[name] for name in LIMITS if budget.get(name)}
+    default = budget.get("default") or {}
+    return own or {name: default[name] for name in LIMITS if default.get(name)}
 
 
 @dataclass

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from mmexp.frozen import Keeping
 from mmexp.tasks.base import Task
+from mmexp.training.budget import Length
 from mmexp.training.progress import Stopwatch
 from mmexp.types import Batch, DataSource
 from mmexp.weights import Loaded
@@ -32,7 +33,7 @@ class Request:
 
 @dataclass
 class Experiment:
-    """Everything of a run, built and ready. `limit` names the key of `budget` that ends it, seconds apart.
+    """Everything of a run, built and ready. `length` says which limit of the budget ends it, seconds apart.
 
     `towers` says of each encoder that came trained whose weights it has, `resting` are those, and the fusion, that no loss
     reaches. `start` is the checkpoint that the run goes on from.
@@ -47,6 +48,6 @@ class Experiment:
     loaded: Loaded | None
     towers: Mapping[str, str] = field(default_factory=dict)
     keeping: Keeping | None = None
-    limit: str = "steps"
+    length: Length = field(default_factory=lambda: Length(None, "steps"))
     resting: Sequence[str] = ()
     start: Path | None = None

@@ -60,7 +60,7 @@ MAY = {
     "signatures": {"errors"},
     "trust": {"errors"},
     "values": {"curriculum"},
-    "combinations": {"errors", "signatures"},
+    "combinations": {"errors", "pace", "signatures"},
     "config": {"errors", "curriculum", "signatures", "trust", "values", "combinations"},
     "compose": {"errors", "per_tower"},
     "per_tower": set(),

@@ -132,7 +132,7 @@ def _made(plan: Plan, parent: Path, step: str, amount: Any, name: str) -> Path:
 def _recover(plan: Plan, start: Path, directory: Path) -> int:
     """Train what is left."""
     own = own_overrides(record_of(start), plan.overrides)
-    budget = [f"budget.steps={plan.recover}", "budget.epochs=null", "evaluate=false", f"name={directory.name}"]
+    budget = [f"budget.steps={plan.recover}", "evaluate=false", f"name={directory.name}"]
     return train.main([*own, *budget, *plan.overrides, f"init_from={start}", f"hydra.run.dir={directory}", *plan.flags])
 
 

@@ -1,12 +1,17 @@
 """Optimizers, schedules, budgets, hardware."""
 
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 from torch import nn
 
+from mmexp.compose import compose, resolved
 from mmexp.errors import RequestError
+from mmexp.pace import limits_in_force
 from mmexp.training import optimizer as factories
-from mmexp.training.budget import Budget
+from mmexp.training.budget import Budget, DefaultBudget, Length
 from mmexp.training.groups import parameter_groups
 from mmexp.training.hardware import Hardware
 
@@ -46,13 +51,47 @@ def test_schedules(name, options, rates):
 
 
 def test_the_first_limit_ends_the_budget():
-    assert Budget(steps=100, samples=640).total_steps(64, 1000, 1.0) == (10, "samples")
-    assert Budget(samples=641).total_steps(64, 1000, 1.0) == (11, "samples")
-    assert Budget(epochs=2).total_steps(64, 1000, 1.0) == (30, "epochs")
-    assert Budget(flops=1e6).total_steps(64, 1000, 1e4) == (100, "flops")
-    assert Budget(seconds=5).total_steps(64, 1000, 1.0) == (None, "seconds")
-    with pytest.raises(RequestError, match="nothing says when to end"):
-        Budget().total_steps(64, 1000, 1.0)
+    both = Budget(steps=100, samples=640).length(64, 1000, 1.0)
+    assert both == Length(10, "samples", "reached before budget.steps=100")
+    assert Budget(samples=641).length(64, 1000, 1.0) == Length(11, "samples")
+    assert Budget(epochs=2).length(64, 1000, 1.0) == Length(30, "epochs")
+    assert Budget(flops=1e6).length(64, 1000, 1e4) == Length(100, "flops")
+    assert Budget(seconds=5).length(64, 1000, 1.0) == Length(None, "seconds")
+    with pytest.raises(RequestError, match="no limit is set"):
+        Budget().length(64, 1000, 1.0)
+
+
+def test_a_limit_of_the_user_replaces_the_default():
+    default = DefaultBudget(epochs=15)
+    assert Budget(default=default).length(64, 128, 1.0) == Length(30, "default.epochs")
+    assert Budget(steps=1000, default=default).length(64, 128, 1.0) == Length(1000, "steps")
+    assert Budget(seconds=9.0, default=default).length(64, 128, 1.0) == Length(None, "seconds")
+    assert Budget(seconds=9.0, default=default).limits == {"seconds": 9.0}
+
+
+def budget_of(*overrides: str) -> dict:
+    return limits_in_force(resolved(compose(overrides))[0]["budget"])
+
+
+def test_experiments_of_the_package_set_defaults_and_those_of_users_set_limits(tmp_path):
+    assert budget_of("experiment=emoji") == {"epochs": 11}
+    assert budget_of("experiment=emoji", "budget.steps=1000") == {"steps": 1000}
+    assert budget_of("experiment=few_shot", "budget.epochs=3") == {"epochs": 3}
+    assert budget_of("budget.steps=20", "budget.samples=100") == {"steps": 20, "samples": 100}
+    folder = tmp_path / "experiment"
+    folder.mkdir()
+    text = "# @package _global_\ndefaults: [/experiment/emoji]\nbudget: {samples: 900}\n"
+    (folder / "mine.yaml").write_text(text)
+    own, _ = resolved(compose(["experiment=mine", "budget.steps=7"], str(tmp_path)))
+    assert limits_in_force(own["budget"]) == {"steps": 7, "samples": 900}
+
+
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parents[2] / "conf" / "experiment").glob("*.yaml")), ids=lambda file: file.stem
+)
+def test_no_packaged_experiment_sets_what_counts_as_the_users(file):
+    budget = yaml.safe_load(file.read_text()).get("budget", {})
+    assert set(budget) <= {"default"}
 
 
 def test_a_gpu_that_is_not_there_is_refused():
