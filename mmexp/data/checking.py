@@ -5,23 +5,17 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
+from mmexp.data.contents import cache_folder, remember, state_of
 from mmexp.data.decoding import Decoding
 from mmexp.data.readers import Table
-from mmexp.data.stored import NAMES, complaint, is_empty, state_of, stored_in
+from mmexp.data.stored import NAMES, complaint, is_empty, stored_in
 
 _SAY_FROM_ROWS = 20_000
-
-
-def cache_folder() -> Path:
-    """Return where results that outlive a run are kept: MMEXP_CACHE, else mmexp in the user's cache folder."""
-    own = os.environ.get("MMEXP_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mmexp"
 
 
 def present_in(table: Table, columns: Mapping[str, str], modalities: Iterable[str]) -> dict[str, np.ndarray]:
@@ -60,17 +54,8 @@ def _checked(table: Table, column: str, kind: str, decode: Decoding) -> dict[int
     if memory.is_file():
         return {int(row): fault for row, fault in json.loads(memory.read_text()).items()}
     faulty = _undecodable(table, column, kind, decode)
-    _remember(memory, faulty)
+    remember(memory, json.dumps(faulty))
     return faulty
-
-
-def _remember(memory: Path, faulty: dict[int, str]) -> None:
-    temporary = memory.with_suffix(f".{os.getpid()}")
-    # Where nothing can be written, the next run reads the pictures again.
-    with suppress(OSError):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(faulty))
-        os.replace(temporary, memory)
 
 
 def _without_text(table: Table, column: str) -> dict[int, str]:

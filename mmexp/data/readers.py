@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from mmexp.data.archives import read_archives
+from mmexp.data.contents import content_digest
 from mmexp.data.faults import Faults
 from mmexp.data.kinds import FILES
+from mmexp.data.texts import captions_in
 from mmexp.errors import RequestError
 
 METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
@@ -29,18 +31,33 @@ class Table:
     places: Sequence[str]
     digest: str = field(default="", compare=False)
     faults: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.places)
 
 
-def read_table(path: str, skip: bool = False) -> Table:
-    """Return the table at `path`; with `skip` without the rows that cannot be read, which are its `faults`.
+@dataclass(frozen=True)
+class Reading:
+    """How a table is read: what becomes of rows that cannot be, and whether a line of a .txt is a caption of its own."""
 
-    Raises RequestError where there is none, it has no rows, or one cannot be read.
+    faults: Faults
+    each_line: bool = False
+
+
+def read_table(path: str, skip: bool = False, each_line: bool = False) -> Table:
+    """Return the table at `path`.
+
+    Args:
+        path: a file, a folder, tars by a brace pattern, or `hf://owner/name`.
+        skip: whether rows that cannot be read are left out; they are the table's `faults`.
+        each_line: whether each line of a .txt, in a tar or beside a file of a folder, is a caption of its own.
+
+    Raises:
+        RequestError: where there is no table, it has no rows, or one cannot be read.
     """
     faults = Faults(skip)
-    table = replace(_read(path, faults), faults=faults.found)
+    table = replace(_read(path, Reading(faults, each_line)), faults=faults.found, notes=faults.notes)
     if not len(table):
         raise RequestError(
             f"'{path}' has no rows{' that can be read. First: ' + faults.found[0] if faults.found else '.'}"
@@ -48,26 +65,26 @@ def read_table(path: str, skip: bool = False) -> Table:
     return table
 
 
-def _read(path: str, faults: Faults) -> Table:
+def _read(path: str, how: Reading) -> Table:
     if path.startswith("hf://"):
         return _hugging_face(path)
     if "{" in path:
         from braceexpand import braceexpand
 
         try:
-            return _archives(path, [Path(shard) for shard in braceexpand(path)], faults)
+            return _archives(path, [Path(shard) for shard in braceexpand(path)], how)
         except ValueError as error:
             raise RequestError(f"'{path}': {error}. Shards are put as name-{{000..012}}.tar.") from error
     file = Path(path).expanduser()
     if file.is_dir():
-        return _folder(file, faults)
+        return _folder(file, how)
     if not file.is_file():
         hint = f" A data set of Hugging Face is put as hf://{path}." if re.fullmatch(r"[\w.-]+/[\w.-]+", path) else ""
         raise RequestError(f"there is no file or folder '{path}'.{hint}")
     reader = _BY_SUFFIX.get(file.suffix.lower())
     if reader is None:
         raise RequestError(f"'{path}' is no table that can be read. There are: {', '.join(_BY_SUFFIX)}, and folders.")
-    return reader(file, faults)
+    return reader(file, how)
 
 
 def _table(file: Path, rows: Iterator[tuple[str, Mapping[str, Any]]]) -> Table:
@@ -75,16 +92,11 @@ def _table(file: Path, rows: Iterator[tuple[str, Mapping[str, Any]]]) -> Table:
     every = list(rows)
     names = list(dict.fromkeys(name for _, row in every for name in row))
     columns = {name: [row.get(name) for _, row in every] for name in names}
-    return Table(str(file), columns, file.parent, [place for place, _ in every], _digest(file))
+    return Table(str(file), columns, file.parent, [place for place, _ in every], content_digest([file]))
 
 
-def _digest(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _separated(file: Path, faults: Faults) -> Table:
-    return _table(file, _separated_rows(file, faults))
+def _separated(file: Path, how: Reading) -> Table:
+    return _table(file, _separated_rows(file, how.faults))
 
 
 def _separated_rows(file: Path, faults: Faults) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -117,8 +129,8 @@ def _comma(file: Path) -> str:
     return "\t" if file.suffix.lower() == ".tsv" else ","
 
 
-def _json(file: Path, faults: Faults) -> Table:
-    return _table(file, _json_rows(file, faults))
+def _json(file: Path, how: Reading) -> Table:
+    return _table(file, _json_rows(file, how.faults))
 
 
 def _json_rows(file: Path, faults: Faults) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -154,7 +166,7 @@ class _Arrow(Sequence[Any]):
         return self.column[int(row)].as_py()
 
 
-def _parquet(file: Path, _: Faults) -> Table:
+def _parquet(file: Path, _: Reading) -> Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -162,7 +174,7 @@ def _parquet(file: Path, _: Faults) -> Table:
         whole = pq.ParquetFile(file, memory_map=True).read()
     except pa.ArrowException as error:
         raise RequestError(f"'{file}' cannot be read as Parquet: {str(error).splitlines()[0]}") from error
-    return _of_arrow(str(file), whole, file.parent, _digest(file))
+    return _of_arrow(str(file), whole, file.parent, content_digest([file]))
 
 
 def _of_arrow(name: str, whole: Any, base: Path, digest: str) -> Table:
@@ -210,10 +222,10 @@ class _Column(Sequence[Any]):
         return self.data[int(row)][self.name]
 
 
-def _folder(folder: Path, faults: Faults) -> Table:
+def _folder(folder: Path, how: Reading) -> Table:
     for name in METADATA:
         if (folder / name).is_file():
-            table = _read(str(folder / name), faults)
+            table = _read(str(folder / name), how)
             if "file_name" not in table.columns:
                 return table
             files = table.columns["file_name"]
@@ -227,9 +239,9 @@ def _folder(folder: Path, faults: Faults) -> Table:
     for file in every:
         beside = {kind: files.get(file.with_suffix("")) for kind, files in found.items()}
         try:
-            rows.append((str(file), _described(folder, beside | {first: file})))
+            rows.append((str(file), _described(folder, beside | {first: file}, how.each_line)))
         except UnicodeDecodeError:
-            faults(str(file), "the .txt beside it is not UTF-8.")
+            how.faults(str(file), "the .txt beside it is not UTF-8.")
     names = list(dict.fromkeys(name for _, row in rows for name in row))
     listing = "\n".join(f"{row}" for _, row in rows)
     columns = {name: [row.get(name) for _, row in rows] for name in names}
@@ -242,31 +254,31 @@ def _within(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.suffix.lower() in suffixes)
 
 
-def _described(folder: Path, files: Mapping[str, Path | None]) -> dict[str, str]:
+def _described(folder: Path, files: Mapping[str, Path | None], each_line: bool) -> dict[str, Any]:
     """Return the row of a file and of those of other kinds that have its name beside it.
 
     Its class is the sub-folder, its caption the .txt beside it or else its class.
     """
-    row = {kind: str(file.relative_to(folder)) for kind, file in files.items() if file}
+    row: dict[str, Any] = {kind: str(file.relative_to(folder)) for kind, file in files.items() if file}
     inside = Path(next(iter(row.values())))
     if len(inside.parts) > 1:
         row |= {"label": inside.parts[0], "caption": inside.parts[0].replace("_", " ")}
     beside = (folder / inside).with_suffix(".txt")
     if beside.is_file():
-        row["caption"] = beside.read_text(encoding="utf-8").strip()
+        row["caption"] = captions_in(beside.read_text(encoding="utf-8"), each_line)
     return row
 
 
-def _archive(file: Path, faults: Faults) -> Table:
-    return _archives(str(file), [file], faults)
+def _archive(file: Path, how: Reading) -> Table:
+    return _archives(str(file), [file], how)
 
 
-def _archives(name: str, shards: Sequence[Path], faults: Faults) -> Table:
-    columns, places, digest = read_archives(shards, faults)
-    return Table(name, columns, Path(), places, digest)
+def _archives(name: str, shards: Sequence[Path], how: Reading) -> Table:
+    columns, places = read_archives(shards, how.faults, how.each_line)
+    return Table(name, columns, Path(), places, content_digest(shards))
 
 
-_BY_SUFFIX: dict[str, Callable[[Path, Faults], Table]] = {
+_BY_SUFFIX: dict[str, Callable[[Path, Reading], Table]] = {
     ".csv": _separated,
     ".tsv": _separated,
     ".jsonl": _json,

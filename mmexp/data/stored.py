@@ -54,12 +54,6 @@ def is_inside(path: Path, folder: Path) -> bool:
     return os.path.join(os.path.abspath(path), "").startswith(below)
 
 
-def state_of(path: Path) -> str:
-    """Return size and time of a file, of a folder those of all its files: what is seen of a change without reading."""
-    every = sorted(path.iterdir()) if path.is_dir() else [path]
-    return " ".join(f"{about.st_size} {about.st_mtime_ns}" for about in map(Path.stat, every))
-
-
 def complaint(error: OSError, kind: str) -> str:
     """Return what is wrong with a picture, sound or video, in words."""
     if isinstance(error, FileNotFoundError):

@@ -9,6 +9,7 @@ import numpy as np
 
 from mmexp.data.checking import faulty_rows, present_in
 from mmexp.data.concepts import concepts_of, hold_out
+from mmexp.data.contents import content_digest
 from mmexp.data.decoding import Decoding
 from mmexp.data.few_labels import keep_labels
 from mmexp.data.labels import number_labels, read_numbers
@@ -36,6 +37,7 @@ def table(
     missing: Literal["raise", "keep"] = "raise",
     kinds: Mapping[str, str] = MappingProxyType({}),
     files: Literal["inside", "anywhere"] = "inside",
+    caption_lines: Literal["whole", "each"] = "whole",
 ) -> DataSource:
     """Return the splits at the paths `train`, `val` and `test`; without `val` a share of the training concepts is held out.
 
@@ -45,16 +47,19 @@ def table(
     `label_separator`, holds several labels. Of `train`, `labels_per_class` rows of each class keep their label. Of a sound the
     first `seconds` are read, of a video `frames` frames. With `missing` keep a row may have an empty cell for any modality, as
     long as it has one of them. Files that cells name lie `inside` the table's folder,
-    or `anywhere`. Raises RequestError for paths, columns and rows that are wrong.
+    or `anywhere`. A .txt in a tar or beside a file is one caption as a `whole`, or `each` of its lines is one. Raises
+    RequestError for paths, columns and rows that are wrong.
     """
     paths = {name: path for name, path in (("train", train), ("val", val), ("test", test)) if path}
     chosen = _chosen(columns, kinds)
     modalities = {name: kinds.get(name, name) for name in chosen if name not in ANSWERS}
     decode = Decoding(seconds, frames, files == "anywhere")
     skip = on_error == "skip"
-    tables = {name: read_table(path, skip) for name, path in paths.items()}
+    tables = {name: read_table(path, skip, caption_lines == "each") for name, path in paths.items()}
     splits, skipped = {}, {}
     for name, one in tables.items():
+        for note in one.notes:
+            print(note)
         _check_columns(one, chosen)
         splits[name], faulty = _readable(one, chosen, modalities, decode, missing == "keep", skip)
         if left_out := [*one.faults, *(faulty[row] for row in sorted(faulty))]:
@@ -64,10 +69,11 @@ def table(
     classes = number_labels(splits["train"], splits.values(), label_separator) if "label" in chosen else []
     for samples in splits.values() if "target" in chosen else ():
         samples.number = read_numbers(samples)
+    # Before rows are held out: the files of both parts are those of the table.
+    content = _fingerprint(tables, splits, chosen, label_separator, labels_per_class)
     if "val" not in splits and val_fraction:
         splits |= _with_validation(splits["train"], val_fraction)
     splits["train"].labels = keep_labels(splits["train"].labels, labels_per_class)
-    content = _fingerprint(tables, chosen, label_separator, labels_per_class)
     return DataSource(splits, list(modalities), classes, content, skipped)
 
 
@@ -154,6 +160,10 @@ def _with_validation(train: TableSamples, fraction: float) -> dict[str, TableSam
     return {"train": train.chosen(np.flatnonzero(~held)), "val": train.chosen(np.flatnonzero(held))}
 
 
-def _fingerprint(tables: Mapping[str, Table], chosen: Mapping[str, str], *labelling: Any) -> str:
-    content = repr((sorted((name, one.digest) for name, one in tables.items()), sorted(chosen.items()), labelling))
+def _fingerprint(
+    tables: Mapping[str, Table], splits: Mapping[str, TableSamples], chosen: Mapping[str, str], *labelling: Any
+) -> str:
+    """Return 16 hexadecimal digits of what the tables and all files that their rows are read from hold."""
+    held = sorted((name, one.digest, content_digest(splits[name].files())) for name, one in tables.items())
+    content = repr((held, sorted(chosen.items()), labelling))
     return sha256(content.encode()).hexdigest()[:16]

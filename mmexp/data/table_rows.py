@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from mmexp.data.chosen import chosen_present
+from mmexp.data.contents import state_of
 from mmexp.data.decoding import Decoding
 from mmexp.data.readers import Table
-from mmexp.data.stored import Slice, complaint, state_of, stored_in
+from mmexp.data.stored import Slice, complaint, stored_in
 from mmexp.errors import RequestError
 
 
@@ -56,16 +57,20 @@ class TableSamples:
         """Return file and line."""
         return self.table.places[int(self.rows[row])]
 
-    def stamp(self) -> str:
-        """Return a digest of the sizes and times of all files that these rows name: they may change below the table."""
-        every = sha256()
+    def files(self) -> list[Path]:
+        """Return the distinct files, tars and folders of frames that these rows are read from, in the order of the rows."""
+        found: dict[Path, None] = {}
         for name, kind in self.kinds.items():
             there = self.present.get(name, np.ones(len(self), dtype=bool))
             for row in np.flatnonzero(there).tolist() if kind != "text" else ():
                 stored = stored_in(self.cell(row, name), self.table.base, kind)
-                if isinstance(stored, Path):
-                    every.update(f"{state_of(stored)} ".encode())
-        return every.hexdigest()[:16]
+                if isinstance(stored, Path | Slice):
+                    found[stored.file if isinstance(stored, Slice) else stored] = None
+        return list(found)
+
+    def stamp(self) -> str:
+        """Return a digest of the states of all files that these rows are read from: they may change below the table."""
+        return sha256(" ".join(map(state_of, self.files())).encode()).hexdigest()[:16]
 
     def chosen(self, rows: Sequence[int] | np.ndarray) -> "TableSamples":
         """Return some of these rows."""

@@ -29,6 +29,7 @@ def table_sequence(
     missing: Literal["raise", "keep"] = "raise",
     kinds: Mapping[str, str] = MappingProxyType({}),
     files: Literal["inside", "anywhere"] = "inside",
+    caption_lines: Literal["whole", "each"] = "whole",
 ) -> DataSource:
     """Return a task for each of `tables`, named by its file and read as by `table`.
 
@@ -47,6 +48,7 @@ def table_sequence(
         missing=missing,
         kinds=kinds,
         files=files,
+        caption_lines=caption_lines,
     )
     train, test, known, digests = {}, {}, [], []
     for place, (name, path) in enumerate(zip(names, tables, strict=True)):
