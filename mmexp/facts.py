@@ -6,11 +6,13 @@ from typing import Any
 
 from torch import nn
 
+from mmexp.hints import pretrained_hint
 from mmexp.request import Experiment, Request
 from mmexp.runs.code import code_of
 from mmexp.runs.parents import fingerprint, parent
 from mmexp.runs.record import hardware_facts
 from mmexp.sweeps.pruning import pruned
+from mmexp.training.optimizer import Schedule, peak
 
 
 def opening(experiment: Experiment, request: Request) -> str:
@@ -22,7 +24,8 @@ def opening(experiment: Experiment, request: Request) -> str:
     start = "".join(f"{line}\n" for line in started(experiment))
     doing = f"{part}; {_length(experiment)}" if request.config["train"] else "measured as they are"
     told = f"{request.config['name']}: {total / 1e6:.1f} M weights, {doing}; rows: {rows}"
-    return f"{start}{told}\nrun: {request.directory}"
+    hint = pretrained_hint(experiment, request.config)
+    return "\n".join(filter(None, (f"{start}{told}", hint, f"run: {request.directory}")))
 
 
 def started(experiment: Experiment) -> list[str]:
@@ -47,7 +50,24 @@ def _length(experiment: Experiment) -> str:
     length = experiment.length
     limit = "; ".join(filter(None, (f"budget.{length.limit}", length.note)))
     steps = f"{pace.total_steps:,} steps of {batch} ({limit})"
-    return f"{steps} or {time}, whichever is first" if time else steps
+    if time:
+        return f"{steps} or {time}, whichever is first"
+    task = experiment.task
+    return steps + warm_up(task.schedule_factory, getattr(task, "steps_per_task", pace.total_steps))
+
+
+def warm_up(schedule: Schedule, steps: int) -> str:
+    """Return how long the warm-up of a training of `steps` optimizer steps is, and whether it ends in it."""
+    reached = peak(schedule, steps)
+    if reached is None:
+        return ""
+    step, rate = reached
+    if rate < 1 and step == steps - 1:
+        return (
+            f"; the warm-up (schedule.warmup_steps) is longer than that: "
+            f"the learning rate reaches {rate:.1%} of optimizer.lr and does not decay"
+        )
+    return f", warm-up {step}" if step else ""
 
 
 def facts(request: Request, experiment: Experiment) -> dict[str, Any]:

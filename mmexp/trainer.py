@@ -1,6 +1,5 @@
 """The Lightning trainer of a run: its callbacks, its loggers, when it validates."""
 
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +37,8 @@ def make_trainer(
     epoch_steps: int,
     start: Path | None,
 ) -> L.Trainer:
-    """Return the trainer. Validations are spread evenly, the last one at the end of the budget (but for a few steps).
-
-    Where time alone ends the run, they come after so many epochs, and one at the end. It goes on from the checkpoint `start`.
+    """Return the trainer. Where time alone ends the run, there is a validation at the end too. It goes on from the
+    checkpoint `start`.
     """
     config = request.config
     checkpointing, stopping = build.make(config["checkpoint"]), build.make(config["early_stopping"])
@@ -50,9 +48,7 @@ def make_trainer(
         metric, mode = checkpointing.monitor, "min" if falls(checkpointing.monitor) else "max"
     if config["train"] and "val" in task.samples and not isinstance(task, ContinualTask):
         build.check_best(config, list(task.model.encoders.keys()), metric, task.samples["val"])
-    every = checkpointing.validate_every_epochs * epoch_steps
-    if task.total_steps:
-        every = max(1, task.total_steps // ceil(task.total_steps / every))
+    every = checkpointing.validation_interval(epoch_steps, task.total_steps)
     if isinstance(task, ContinualTask):
         # Of a sequence the last weights are what was learned, and the end of each task is when to look.
         metric, every = None, task.steps_per_task
@@ -71,7 +67,7 @@ def make_trainer(
             ProgressBar(stopwatch),
             *stopping.callbacks(metric, mode),
             *pruning(request.directory),
-            *checkpointing.callbacks(directory, metric, mode, epoch_steps),
+            *checkpointing.callbacks(directory, metric, mode, epoch_steps, task.total_steps),
             SignalCheckpoint(directory),
             *order_log(),
         ],

@@ -10,13 +10,17 @@ from mmexp.types import PositiveFloat, PositiveInt
 
 @dataclass(frozen=True)
 class DefaultBudget:
-    """The limits of a run whose user sets none: those of `conf/train.yaml`, or of a packaged experiment."""
+    """The limits of a run whose user sets none: those of `conf/train.yaml`, or of a packaged experiment.
+
+    `epochs` are at least `min_steps` optimizer steps, so that small data is trained on for longer.
+    """
 
     steps: PositiveInt | None = None
     samples: PositiveInt | None = None
     epochs: PositiveFloat | None = None
     seconds: PositiveFloat | None = None
     flops: PositiveFloat | None = None
+    min_steps: PositiveInt | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,11 @@ class Budget:
             "flops": ceil(limits.get("flops", 0) / max(1.0, flops_per_step)),
         }
         steps = {name: int(count) for name, count in needed.items() if count}
+        min_steps = (self.is_default and self.default and self.default.min_steps) or 0
+        if 0 < steps.get("epochs", 0) < min_steps:
+            note = f"{limits['epochs']:g} epochs are {steps.pop('epochs')} steps"
+            if all(min_steps <= other for other in steps.values()):
+                return Length(min_steps, "default.min_steps", note)
         if not limits:
             raise RequestError(
                 "budget: no limit is set. Set one of budget.steps, budget.samples, budget.epochs, budget.seconds, "

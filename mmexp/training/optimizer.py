@@ -8,7 +8,8 @@ from functools import partial
 from math import cos, pi
 from typing import Any
 
-from torch import optim
+import torch
+from torch import nn, optim
 from torch.optim.lr_scheduler import LambdaLR
 
 from mmexp.pace import Pace
@@ -108,13 +109,15 @@ def muon(
 
 Schedule = Callable[[optim.Optimizer, int | Pace], LambdaLR]
 
-# Where time ends a run, the steps of a warm-up may be more than there will be.
-_LONGEST_WARM_UP = 0.1
+# The default warm-up: so many steps, but no more than this share of the training.
+DEFAULT_WARM_UP_STEPS = 50
+LONGEST_WARM_UP = 0.1
 
 
-def _warmed(step: int, length: int | Pace, warmup: int, shape: Callable[[float], float]) -> float:
+def _warmed(step: int, length: int | Pace, warmup: int | None, shape: Callable[[float], float]) -> float:
     if isinstance(length, Pace):
-        return _warmed_by_pace(step, length, warmup, shape)
+        return _warmed_by_pace(step, length, DEFAULT_WARM_UP_STEPS if warmup is None else warmup, shape)
+    warmup = min(DEFAULT_WARM_UP_STEPS, int(LONGEST_WARM_UP * length)) if warmup is None else warmup
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return shape(min(1.0, (step - warmup) / max(1, length - warmup)))
@@ -125,11 +128,29 @@ def _warmed_by_pace(step: int, pace: Pace, warmup: int, shape: Callable[[float],
     if share >= 1:
         return shape(1.0)
     if pace.warm is None:
-        risen = max((step + 1) / (warmup + 1), share / _LONGEST_WARM_UP)
+        risen = max((step + 1) / (warmup + 1), share / LONGEST_WARM_UP)
         if risen < 1:
             return risen
         pace.warm = share
     return shape((share - pace.warm) / (1 - pace.warm))
+
+
+def peak(schedule: Schedule, steps: int) -> tuple[int, float] | None:
+    """Return the step at which a schedule first reaches its highest learning rate, and that rate.
+
+    Args:
+        schedule: a schedule of the configuration, with its options bound.
+        steps: optimizer steps of the training.
+
+    Returns:
+        The step, from 0, and the factor on the optimizer's rate; None for a schedule that is no `LambdaLR`.
+    """
+    made = schedule(optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), steps)
+    if not isinstance(made, LambdaLR):
+        return None
+    factors = [made.lr_lambdas[0](step) for step in range(steps)]
+    highest = max(factors)
+    return factors.index(highest), highest
 
 
 def _flat(_: float) -> float:
@@ -144,17 +165,20 @@ def _half_cosine(done: float, end: float) -> float:
     return end + (1 - end) * (1 + cos(pi * done)) / 2
 
 
-def constant(optimizer: optim.Optimizer, length: int | Pace, *, warmup_steps: NonNegativeInt = 0) -> LambdaLR:
+def constant(optimizer: optim.Optimizer, length: int | Pace, *, warmup_steps: NonNegativeInt | None = 0) -> LambdaLR:
     """The optimizer's rate throughout, after a linear warm-up.
 
-    Of this and all schedules `length` is the run's steps. Where it may be time that ends the run, it is the run's pace: then
-    the schedule follows the share that is done, and the warm-up takes `warmup_steps`, or a tenth of the run if that is less.
+    Args:
+        optimizer: its rates are those at the peak.
+        length: of this and all schedules, the run's optimizer steps. Where it may be time that ends the run, its pace: the
+            schedule then follows the share that is done, and the warm-up takes a tenth of the run at most.
+        warmup_steps: None is 50, or a tenth of the run's steps if that is less.
     """
     return LambdaLR(optimizer, partial(_warmed, length=length, warmup=warmup_steps, shape=_flat))
 
 
 def linear(
-    optimizer: optim.Optimizer, length: int | Pace, *, warmup_steps: NonNegativeInt = 50, end: Fraction = 0.0
+    optimizer: optim.Optimizer, length: int | Pace, *, warmup_steps: NonNegativeInt | None = None, end: Fraction = 0.0
 ) -> LambdaLR:
     """Linear warm-up, then linear fall to `end` times the rate at the last step."""
     shape = partial(_falling, end=end)
@@ -162,7 +186,7 @@ def linear(
 
 
 def cosine(
-    optimizer: optim.Optimizer, length: int | Pace, *, warmup_steps: NonNegativeInt = 50, end: Fraction = 0.0
+    optimizer: optim.Optimizer, length: int | Pace, *, warmup_steps: NonNegativeInt | None = None, end: Fraction = 0.0
 ) -> LambdaLR:
     """Linear warm-up, then half a cosine down to `end` times the rate at the last step (arXiv:1608.03983)."""
     shape = partial(_half_cosine, end=end)

@@ -12,6 +12,7 @@ from mmexp.errors import RequestError
 from mmexp.pace import limits_in_force
 from mmexp.training import optimizer as factories
 from mmexp.training.budget import Budget, DefaultBudget, Length
+from mmexp.training.checkpoint import Checkpointing
 from mmexp.training.groups import parameter_groups
 from mmexp.training.hardware import Hardware
 
@@ -67,6 +68,46 @@ def test_a_limit_of_the_user_replaces_the_default():
     assert Budget(steps=1000, default=default).length(64, 128, 1.0) == Length(1000, "steps")
     assert Budget(seconds=9.0, default=default).length(64, 128, 1.0) == Length(None, "seconds")
     assert Budget(seconds=9.0, default=default).limits == {"seconds": 9.0}
+
+
+def test_default_epochs_of_small_data_are_at_least_min_steps():
+    default = DefaultBudget(epochs=15, min_steps=400)
+    assert Budget(default=default).length(128, 357, 1.0) == Length(400, "default.min_steps", "15 epochs are 30 steps")
+    assert Budget(default=default).length(128, 12800, 1.0) == Length(1500, "default.epochs")
+    assert Budget(epochs=2, default=default).length(128, 357, 1.0) == Length(4, "epochs")
+    capped = DefaultBudget(epochs=15, steps=100, min_steps=400)
+    assert Budget(default=capped).length(128, 357, 1.0).steps == 100
+
+
+@pytest.mark.parametrize("steps", [1, 8, 100, 499, 2000])
+@pytest.mark.parametrize("name", ["cosine", "linear"])
+def test_the_default_warm_up_reaches_the_rate_and_the_schedule_decays(name, steps):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    factor = getattr(factories, name)(optimizer, steps).lr_lambdas[0]
+    factors = [factor(step) for step in range(steps + 1)]
+    assert max(factors) == 1.0 and factors.index(1.0) == min(50, steps // 10)
+    assert factors[-1] == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("keys", "interval"),
+    [
+        ({}, 50),
+        ({"validate_every_epochs": 0.5}, 5),
+        ({"validate_every_epochs": 1}, 10),
+        ({"validate_every_steps": 7}, 7),
+        ({"validate_every_steps": 999}, 150),
+        ({"validate_every_epochs": 1000}, 150),
+    ],
+)
+def test_validations_come_after_epochs_parts_of_them_or_steps(keys, interval):
+    assert Checkpointing(**keys).validation_interval(epoch_steps=10, total_steps=150) == interval
+
+
+def test_small_data_is_validated_no_more_than_twenty_times():
+    assert Checkpointing().validation_interval(epoch_steps=2, total_steps=400) == 20
+    with pytest.raises(RequestError, match="both set"):
+        Checkpointing(validate_every_epochs=1, validate_every_steps=3)
 
 
 def budget_of(*overrides: str) -> dict:
