@@ -25,15 +25,16 @@ Of videos `frames (B, T, 3, S, S)` uint8 with `mask (B, T)`.
 Batch = dict[str, Any]
 """From modality to `Prepared`, and `index (B,)` row numbers, `concept (B,)`, `label (B,)` (-1 where there is none).
 
-Where the data has them also `targets (B, C)` from 0 to 1, how sure each of several labels is (NaN: nothing is known of the
-row), and `number (B,)` (NaN where there is none). `strong` holds strongly augmented modalities, where they are asked for.
+`items` goes from modality to `(B,)` item numbers: equal where two rows hold the same item of that modality, -1 where a row
+lacks it. Where the data has them also `targets (B, C)` from 0 to 1, how sure each of several labels is (NaN: nothing is known
+of the row), and `number (B,)` (NaN where there is none). `strong` holds strongly augmented modalities, where they are asked for.
 `present` goes from a modality that some rows lack to `(B,)`, true where it is there; the prepared input of the others is blank.
 Where an augmentation of the whole batch mixed or swapped something, `shown` goes from modality to `Shown`. What frozen
 parts said of the rows before may be there instead of being computed: `encoded`, from modality to `tokens`, `pooled` and
 `mask` (tokens only where they are looked at), and `taught`, what the teacher says.
 """
 
-_BESIDE = frozenset({"present", "strong", "shown", "teacher", "taught", "encoded"})
+_BESIDE = frozenset({"items", "present", "strong", "shown", "teacher", "taught", "encoded"})
 
 
 def modalities_of(batch: Batch) -> list[str]:
@@ -87,8 +88,12 @@ class Encoded:
 
 
 class Samples(Protocol):
-    """The rows of one split. `concepts (N,)` are equal where two rows show the same thing; `labels (N,)` is -1 for none.
+    """The rows of one split. `concepts (N,)` are equal where the data state that two rows show the same thing, and another
+    number in every row where they do not; `labels (N,)` is -1 for none.
 
+    `items`, from modality to `(N,)` int64, may be there too: equal where two rows hold the same item by content (text: the
+    string; picture, sound, video: the file or its bytes), numbered alike in all splits, -1 where a row lacks it. The number
+    of a row with several texts is that of the joined one; `text_items(row) -> list[int]` gives that of each alone.
     `targets (N, C)` and `number (N,)`, both float32 and as in a batch, may be there too. So may `present`, from a modality
     that some rows lack to `(N,)` bool, true where it is there; what a row lacks is never read.
     Where a row may have several texts, `texts(row) -> list[str]` returns each alone.
@@ -120,6 +125,8 @@ class DataSource:
 
     `modalities` are names: those of the encoders that read them, a further one of a kind under a name of its own.
 
+    `concepts_stated`: concepts come from the data, such as a concept column; otherwise every row has its own.
+
     Where there are tasks in sequence, `tasks` goes from the name of each, which its evaluation set has too, to its rows of
     `train`.
     """
@@ -130,6 +137,7 @@ class DataSource:
     fingerprint: str = ""
     skipped: Mapping[str, int] = field(default_factory=dict)
     tasks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    concepts_stated: bool = True
 
 
 class Kept(Protocol):

@@ -99,6 +99,7 @@ def batch_of(rows: int = 8, seed: int = 0) -> dict[str, Any]:
         "index": torch.arange(rows),
         "concept": torch.arange(rows),
         "label": torch.arange(rows) % 3,
+        "items": {name: torch.arange(rows) for name in ("image", "text")},
         "targets": torch.rand(rows, 3, generator=generator),
         "number": 5 + 2 * torch.randn(rows, generator=generator),
     }

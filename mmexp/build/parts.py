@@ -23,7 +23,7 @@ from mmexp.types import DataSource
 
 # What a batch holds beside modalities, and what heads look at.
 TAKEN = {"index", "concept", "label", "targets", "number", "present", "shown", "strong", "encoded", "taught"}
-TAKEN |= {"teacher", "fused"}
+TAKEN |= {"items", "teacher", "fused"}
 
 
 def loading(config: Config) -> Loading:

@@ -1,10 +1,11 @@
 """Some rows of other samples."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from mmexp.data.items import MISSING, text_item
 from mmexp.types import Samples
 
 
@@ -27,6 +28,21 @@ def texts_of(samples: Any, row: int) -> list[str]:
     return samples.texts(row) if hasattr(samples, "texts") else [str(samples.read(row, "text"))]
 
 
+def text_items_of(samples: Any, row: int) -> list[int]:
+    """Return the item number of each text of a row, in the numbering of `items["text"]`."""
+    return [text_item(text) for text in texts_of(samples, row)]
+
+
+def items_of(samples: Any, modalities: Iterable[str]) -> dict[str, np.ndarray]:
+    """Return the item numbers (N,) int64 of each modality, -1 where a row lacks it.
+
+    Samples that give no `items` of a modality are taken to hold another item in every row.
+    """
+    known, present = getattr(samples, "items", None) or {}, getattr(samples, "present", None) or {}
+    found = {name: known.get(name, np.arange(len(samples))) for name in modalities}
+    return {name: np.where(present[name], own, MISSING) if name in present else own for name, own in found.items()}
+
+
 class ChosenSamples:
     """Some rows of any `samples`. Where they are all rows of a split, `read_as` may name it: what is kept of it serves both."""
 
@@ -39,6 +55,7 @@ class ChosenSamples:
         chosen = {name: None if values is None else values[self.rows] for name, values in known.items()}
         self.targets, self.number = chosen["targets"], chosen["number"]
         self.present = chosen_present(samples, self.rows)
+        self.items = {name: own[self.rows] for name, own in (getattr(samples, "items", None) or {}).items()}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -50,6 +67,10 @@ class ChosenSamples:
     def texts(self, row: int) -> list[str]:
         """Return the texts of a chosen row."""
         return texts_of(self.samples, int(self.rows[row]))
+
+    def text_items(self, row: int) -> list[int]:
+        """Return the item number of each text of a chosen row."""
+        return text_items_of(self.samples, int(self.rows[row]))
 
     def where(self, row: int) -> str:
         """Return file and row of a chosen row."""

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mmexp.data.concepts import hold_out
+from mmexp.data.items import stored_items, text_item
 from mmexp.errors import RequestError
 from mmexp.types import DataSource
 
@@ -24,24 +25,28 @@ class Questions:
     ):
         self.folder, self.questions, self.pictures = folder, questions, pictures
         self.labels, self.concepts = labels, concepts
+        self.items = {"text": np.array([text_item(question) for question in questions], dtype=np.int64)}
 
     def __len__(self) -> int:
         return len(self.questions)
 
     def read(self, row: int, modality: str, rng: np.random.Generator | None = None) -> Any:
         """Return the picture, 64 x 64, or the question."""
-        return Image.open(self._file(row)).convert("RGB") if modality == "image" else self.questions[row]
+        return Image.open(self.file(row)).convert("RGB") if modality == "image" else self.questions[row]
 
     def where(self, row: int) -> str:
         """Return the picture's file and the question."""
-        return f"{self._file(row)}, '{self.questions[row]}'"
+        return f"{self.file(row)}, '{self.questions[row]}'"
 
     def chosen(self, rows: np.ndarray) -> "Questions":
         """Return some of these rows."""
         texts = [self.questions[row] for row in rows]
-        return Questions(self.folder, texts, self.pictures[rows], self.labels[rows], self.concepts[rows])
+        part = Questions(self.folder, texts, self.pictures[rows], self.labels[rows], self.concepts[rows])
+        part.items = {name: own[rows] for name, own in self.items.items()}
+        return part
 
-    def _file(self, row: int) -> Path:
+    def file(self, row: int) -> Path:
+        """Return the picture's file."""
         return self.folder / "images" / f"{self.pictures[row]}.png"
 
 
@@ -57,19 +62,29 @@ def easy_vqa() -> DataSource:
         raise RequestError("data=easy_vqa needs the package easy-vqa. pip install 'mmexp[vqa]'") from error
     answers = (folder / "answers.txt").read_text().split()
     every = _read(folder / "train", answers, 0)
+    test = _read(folder / "test", answers, len(every))
+    _number_pictures(every, test)
     held = hold_out(every.pictures, VAL_FRACTION)
     splits = {
         "train": every.chosen(np.flatnonzero(~held)),
         "val": every.chosen(np.flatnonzero(held)),
-        "test": _read(folder / "test", answers, len(every)),
+        "test": test,
     }
-    return DataSource(splits, ("image", "text"), answers, _fingerprint(folder))
+    return DataSource(splits, ("image", "text"), answers, _fingerprint(folder), concepts_stated=False)
 
 
 def _read(folder: Path, answers: list[str], first_concept: int) -> Questions:
     questions, given, pictures = zip(*json.loads((folder / "questions.json").read_text()), strict=True)
     labels = np.array([answers.index(answer) for answer in given])
     return Questions(folder, list(questions), np.array(pictures), labels, first_concept + np.arange(len(labels)))
+
+
+def _number_pictures(*parts: Questions) -> None:
+    """Number the pictures of all parts by content, each file looked at once."""
+    files = list(dict.fromkeys(own.file(row) for own in parts for row in range(len(own))))
+    number = dict(zip(files, stored_items(files).tolist(), strict=True))
+    for own in parts:
+        own.items["image"] = np.array([number[own.file(row)] for row in range(len(own))], dtype=np.int64)
 
 
 def _fingerprint(folder: Path) -> str:

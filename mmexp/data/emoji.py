@@ -13,6 +13,7 @@ from PIL import Image
 
 from mmexp.data.emoji_tags import common_tags, tag_targets
 from mmexp.data.few_labels import keep_labels
+from mmexp.data.items import bytes_item, text_item
 from mmexp.errors import RequestError, nearest
 from mmexp.types import DataSource, PositiveInt
 
@@ -43,6 +44,10 @@ class EmojiSamples:
         self.targets = np.stack(rows) if rows else None
         self.codes, self._texts = codes, texts
         self._webp = [picture["webp"] for picture in pictures]
+        self.items = {
+            "image": np.array([bytes_item(webp) for webp in self._webp], dtype=np.int64),
+            "text": np.array([text_item(self.read(row, "text")) for row in range(len(codes))], dtype=np.int64),
+        }
 
     def __len__(self) -> int:
         return len(self._webp)

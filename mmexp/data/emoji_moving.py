@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from mmexp.data.chosen import ChosenSamples
 from mmexp.data.emoji import ASSETS, EmojiSamples, emoji
+from mmexp.data.items import bytes_item
 from mmexp.data.videos import read_video
 from mmexp.types import DataSource
 
@@ -21,6 +22,7 @@ class MovingSamples(ChosenSamples):
     def __init__(self, samples: EmojiSamples, rows: list[int], clips: dict[str, bytes]):
         super().__init__(samples, rows)
         self.codes, self.clips = [samples.codes[row] for row in rows], clips
+        self.items["video"] = np.array([bytes_item(clips[code]) for code in self.codes], dtype=np.int64)
 
     def read(self, row: int, modality: str, rng: np.random.Generator | None = None) -> Any:
         """Return the clip's frames (T, H, W, 3) uint8, or what the row has beside it."""

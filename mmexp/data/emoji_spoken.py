@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from mmexp.data.chosen import ChosenSamples
 from mmexp.data.emoji import ASSETS, EmojiSamples, emoji
+from mmexp.data.items import bytes_item
 from mmexp.data.sounds import read_sound
 from mmexp.types import DataSource
 
@@ -25,6 +26,8 @@ class SpokenSamples:
     def __init__(self, samples: EmojiSamples | ChosenSamples, codes: list[str], voices: list[str], speech: Speech):
         self.samples, self.codes, self.voices, self.speech = samples, codes, voices, speech
         self.concepts, self.labels, self.targets = samples.concepts, samples.labels, samples.targets
+        said = zip(codes, voices, strict=True)
+        self.items = {**samples.items, "audio": np.array([bytes_item(speech[one]) for one in said], dtype=np.int64)}
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmexp.data.chosen import items_of
 from mmexp.data.decoded import CHANGED_BY, Decoded
 from mmexp.data.variation import Variation
 from mmexp.errors import RequestError
@@ -61,6 +62,7 @@ class PreparedSamples(Dataset[Batch]):
         known = {name: getattr(samples, name, None) for name in ("targets", "number")}
         self.known = {name: torch.from_numpy(values) for name, values in known.items() if values is not None}
         self.present = {n: torch.from_numpy(p) for n, p in (getattr(samples, "present", None) or {}).items()}
+        self.items = {name: torch.from_numpy(own) for name, own in items_of(samples, encoders).items()}
         self.readers = self._readers(encoders, loading)
         self._refuse_empty_rows()
         self.teachers = self._readers(teachers, loading) if teachers else None
@@ -99,6 +101,7 @@ class PreparedSamples(Dataset[Batch]):
             "index": torch.tensor(rows),
             "concept": torch.from_numpy(self.samples.concepts[rows]),
             "label": torch.from_numpy(self.samples.labels[rows]),
+            "items": {name: own[rows] for name, own in self.items.items()},
             **{name: values[rows] for name, values in self.known.items()},
             **self.inputs(places, [name for name in self.readers if name not in self.spared]),
         }

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mmexp.data.chosen import texts_of
+from mmexp.data.chosen import items_of, text_items_of, texts_of
 from mmexp.types import DataSource, Samples
 
 
@@ -25,6 +25,9 @@ class Joined:
             )
             for name in sorted(set().union(*known))
         }
+        shared = set.intersection(*(set(getattr(part, "items", None) or {}) for part in parts)) if parts else set()
+        each = [items_of(part, sorted(shared)) for part in parts]
+        self.items = {name: np.concatenate([own[name] for own in each]) for name in sorted(shared)}
 
     def __len__(self) -> int:
         return len(self.places)
@@ -37,6 +40,10 @@ class Joined:
     def texts(self, row: int) -> list[str]:
         """Return the row's texts."""
         return texts_of(*self.places[row])
+
+    def text_items(self, row: int) -> list[int]:
+        """Return the item number of each of the row's texts."""
+        return text_items_of(*self.places[row])
 
     def where(self, row: int) -> str:
         """Return file and row."""
@@ -54,8 +61,10 @@ def in_sequence(
     modalities: Sequence[str],
     classes: Sequence[str],
     fingerprint: str,
+    concepts_stated: bool = True,
 ) -> DataSource:
     """Return the tasks, named as in `train`, one after the other; `test` has the evaluation set of each."""
     ends = np.cumsum([len(samples) for samples in train.values()])
     rows = {name: np.arange(end - len(train[name]), end) for name, end in zip(train, ends, strict=True)}
-    return DataSource({"train": Joined(list(train.values())), **test}, modalities, classes, fingerprint, tasks=rows)
+    splits = {"train": Joined(list(train.values())), **test}
+    return DataSource(splits, modalities, classes, fingerprint, tasks=rows, concepts_stated=concepts_stated)

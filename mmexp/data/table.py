@@ -15,6 +15,7 @@ from mmexp.data.few_labels import keep_labels
 from mmexp.data.labels import number_labels, read_numbers
 from mmexp.data.readers import Table, read_table
 from mmexp.data.stored import is_empty
+from mmexp.data.table_items import number_concepts, number_items
 from mmexp.data.table_rows import TableSamples
 from mmexp.errors import RequestError, nearest
 from mmexp.types import DataSource, Fraction, PositiveFloat, PositiveInt
@@ -43,7 +44,7 @@ def table(
 
     `columns` maps image, text, audio, video, label, target (a number) and concept to a column, or to None; further modalities
     too, whose `kinds` (image, text, audio or video) `build` knows by their encoders. Rows are of one concept where the concept
-    column says so, without one where they share picture, text, sound or video. A label cell that is a list, or text with
+    column says so; without one, every row is a concept of its own. A label cell that is a list, or text with
     `label_separator`, holds several labels. Of `train`, `labels_per_class` rows of each class keep their label. Of a sound the
     first `seconds` are read, of a video `frames` frames. With `missing` keep a row may have an empty cell for any modality, as
     long as it has one of them. Files that cells name lie `inside` the table's folder,
@@ -65,7 +66,8 @@ def table(
         if left_out := [*one.faults, *(faulty[row] for row in sorted(faulty))]:
             skipped[name] = len(left_out)
             print(f"{paths[name]}: {len(left_out)} of {len(one) + len(one.faults)} rows left out. First: {left_out[0]}")
-    _number_concepts(splits)
+    number_concepts(splits.values())
+    number_items(list(splits.values()))
     classes = number_labels(splits["train"], splits.values(), label_separator) if "label" in chosen else []
     for samples in splits.values() if "target" in chosen else ():
         samples.number = read_numbers(samples)
@@ -74,7 +76,7 @@ def table(
     if "val" not in splits and val_fraction:
         splits |= _with_validation(splits["train"], val_fraction)
     splits["train"].labels = keep_labels(splits["train"].labels, labels_per_class)
-    return DataSource(splits, list(modalities), classes, content, skipped)
+    return DataSource(splits, list(modalities), classes, content, skipped, concepts_stated="concept" in chosen)
 
 
 def _readable(
@@ -127,36 +129,10 @@ def _told(faulty: Mapping[int, str], empty: bool) -> str:
     return f"{faulty[min(faulty)]}{more} data.on_error=skip leaves such rows out and counts them.{keep}"
 
 
-def _number_concepts(splits: Mapping[str, TableSamples]) -> None:
-    """Give rows of all splits that show the same thing the same number."""
-    train = splits["train"]
-    names = ["concept"] if "concept" in train.columns else list(train.kinds)
-    every = [
-        [_key(samples.cell(row, name), name in train.kinds) for name in names]
-        for samples in splits.values()
-        for row in range(len(samples))
-    ]
-    numbers = concepts_of(every)
-    start = 0
-    for samples in splits.values():
-        samples.concepts = numbers[start : start + len(samples)]
-        start += len(samples)
-
-
-def _key(cell: Any, modality: bool) -> str | None:
-    """Return what makes two cells the same; pictures, sounds and videos kept as bytes are told apart without reading them.
-
-    What two rows lack makes them not the same.
-    """
-    if modality and is_empty(cell):
-        return None
-    if isinstance(cell, dict):
-        cell = cell.get("path")
-    return None if cell is None or isinstance(cell, bytes) else str(cell)
-
-
 def _with_validation(train: TableSamples, fraction: float) -> dict[str, TableSamples]:
-    held = hold_out(train.concepts, fraction)
+    keys = [[None if one < 0 else str(one) for one in row] for row in zip(*train.items.values(), strict=True)]
+    groups = train.concepts if "concept" in train.columns else concepts_of(keys)
+    held = hold_out(groups, fraction)
     return {"train": train.chosen(np.flatnonzero(~held)), "val": train.chosen(np.flatnonzero(held))}
 
 

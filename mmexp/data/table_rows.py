@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from mmexp.data.chosen import chosen_present
+from mmexp.data.chosen import chosen_present, text_items_of
 from mmexp.data.contents import state_of
 from mmexp.data.decoding import Decoding
 from mmexp.data.readers import Table
-from mmexp.data.stored import Slice, complaint, stored_in
+from mmexp.data.stored import Slice, Stored, complaint, stored_in
 from mmexp.errors import RequestError
 
 
@@ -27,6 +27,7 @@ class TableSamples:
         self.targets: np.ndarray | None = None
         self.number: np.ndarray | None = None
         self.present: dict[str, np.ndarray] = {}
+        self.items: dict[str, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -48,10 +49,22 @@ class TableSamples:
         except OSError as error:
             raise RequestError(f"{self.where(row)}: {complaint(error, kind)}") from error
 
+    def has(self, row: int, name: str) -> bool:
+        """Say whether a row has a modality."""
+        return name not in self.present or bool(self.present[name][row])
+
+    def stored(self, row: int, name: str) -> Stored | None:
+        """Return where a row's picture, sound or video is, None where the row lacks it."""
+        return stored_in(self.cell(row, name), self.table.base, self.kinds[name]) if self.has(row, name) else None
+
     def texts(self, row: int) -> list[str]:
         """Return the row's captions, one or several."""
         value = self.cell(row, "text")
         return [text_of(one) for one in (value if isinstance(value, list) else [value])]
+
+    def text_items(self, row: int) -> list[int]:
+        """Return the item number of each of the row's captions."""
+        return text_items_of(self, row)
 
     def where(self, row: int) -> str:
         """Return file and line."""
@@ -79,6 +92,7 @@ class TableSamples:
         part.targets = None if self.targets is None else self.targets[rows]
         part.number = None if self.number is None else self.number[rows]
         part.present = chosen_present(self, np.asarray(rows))
+        part.items = {name: own[rows] for name, own in self.items.items()}
         return part
 
 

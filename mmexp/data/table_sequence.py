@@ -5,12 +5,13 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from mmexp.data.sequence import in_sequence
 from mmexp.data.table import table
+from mmexp.data.table_items import number_items
 from mmexp.errors import RequestError
 from mmexp.types import DataSource, Fraction, PositiveFloat, PositiveInt
 
@@ -65,7 +66,10 @@ def table_sequence(
             samples.labels = number[samples.labels]
             samples.concepts = samples.concepts + first
         first = 1 + max(train[name].concepts.max(), test[name].concepts.max())
-    return in_sequence(train, test, source.modalities, classes, sha256(repr(digests).encode()).hexdigest()[:16])
+    parts: list[Any] = [*train.values(), *test.values()]
+    number_items(parts)
+    content = sha256(repr(digests).encode()).hexdigest()[:16]
+    return in_sequence(train, test, source.modalities, classes, content, source.concepts_stated)
 
 
 def _check(names: list[str], tables: list[str], tests: list[str] | None, val_fraction: float) -> None:

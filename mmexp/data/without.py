@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from mmexp.data.chosen import ChosenSamples
+from mmexp.data.items import MISSING
 from mmexp.errors import RequestError, nearest
 from mmexp.types import DataSource, Samples
 
@@ -42,6 +43,7 @@ def _without(samples: Samples, split: str, modality: str, read: Sequence[str]) -
         )
     part = ChosenSamples(samples, np.flatnonzero(rest))
     part.present[modality] = np.zeros(len(part), dtype=bool)
+    part.items[modality] = np.full(len(part), MISSING, dtype=np.int64)
     part.read_as = split if rest.all() else None
     return part
 

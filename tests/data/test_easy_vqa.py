@@ -27,11 +27,14 @@ def test_the_splits_are_the_official_ones(source):
 
 def test_no_picture_of_train_is_in_val_or_test(source):
     """By file, which is what could leak from train to val; the official test has files of its own."""
-    files = {name: {samples._file(row) for row in range(len(samples))} for name, samples in source.splits.items()}
+    files = {name: {samples.file(row) for row in range(len(samples))} for name, samples in source.splits.items()}
     assert not files["train"] & files["val"]
     assert not (files["train"] | files["val"]) & files["test"]
     content = [hashlib.sha256(file.read_bytes()).digest() for file in sorted(files["train"] | files["val"])]
     assert len(set(content)) == len(content)
+    items = {name: set(samples.items["image"].tolist()) for name, samples in source.splits.items()}
+    assert [len(own) for own in items.values()] == [3600, 400, 1000] and len(set.union(*items.values())) == 5000
+    assert not source.concepts_stated
 
 
 def test_every_row_is_a_picture_a_question_and_its_answer(source):

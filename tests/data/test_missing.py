@@ -79,9 +79,9 @@ def test_empty_cells_are_what_a_row_lacks(tmp_path, form):
     samples = read(tmp_path, form)
     assert samples.present["image"].tolist() == [True, False, True, True, False]
     assert samples.present["text"].tolist() == [True, True, False, True, True]
-    # What two rows lack does not make them one thing; equal captions do.
-    assert samples.concepts[0] == samples.concepts[3]
-    assert len(set(samples.concepts.tolist())) == 4
+    # What two rows lack does not make them the same; equal captions are one text, and no row states its concept.
+    assert samples.items["text"][0] == samples.items["text"][3] and samples.items["text"][2] == -1
+    assert len(set(samples.concepts.tolist())) == 5
     assert samples.stamp() == samples.chosen([0, 2, 3]).stamp() or form is as_tar
 
 

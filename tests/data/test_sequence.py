@@ -91,7 +91,7 @@ def test_joined_tables_tell_of_changed_files_and_of_each_text(tmp_path, monkeypa
     monkeypatch.setenv("MMEXP_CACHE", str(tmp_path / "cache"))
     for name in "ab":
         for number in range(4):
-            Image.new("RGB", (4, 4)).save(tmp_path / f"{name}{number}.png")
+            Image.new("RGB", (4, 4), (number, ord(name), 0)).save(tmp_path / f"{name}{number}.png")
         rows = [{"image": f"{name}{i}.png", "caption": [f"{name} {i}", f"{name} {i} again"]} for i in range(4)]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     paths = [str(tmp_path / f"{name}.jsonl") for name in "ab"]

@@ -114,11 +114,12 @@ def test_no_modality_at_all(tmp_path):
         table(write(tmp_path, [wav(tone(300))]), {"audio": None, "label": "caption"})
 
 
-def test_rows_that_share_a_sound_are_of_one_concept(tmp_path):
+def test_rows_that_share_a_sound_hold_the_same_item(tmp_path):
     write(tmp_path, [wav(tone(300)), wav(tone(400))])
     rows = [{"sound": f"{number}.wav", "caption": text} for number, text in ((0, "a"), (1, "b"), (0, "c"))]
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert only(str(tmp_path / "train.jsonl")).concepts.tolist() == [0, 1, 0]
+    samples = only(str(tmp_path / "train.jsonl"))
+    assert samples.items["audio"].tolist() == [0, 1, 0] and samples.concepts.tolist() == [0, 1, 2]
 
 
 def test_sounds_as_bytes_in_parquet(tmp_path):

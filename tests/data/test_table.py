@@ -26,7 +26,7 @@ def write(folder: Path, rows: list[dict], name: str = "train") -> str:
     for row in rows:
         picture = folder / str(row.get("image"))
         if row.get("image") in CREATED and not picture.exists():
-            Image.new("RGB", (4, 4), "red").save(picture)
+            Image.new("RGB", (4, 4), (255, *divmod(len(list(folder.iterdir())), 256))).save(picture)
     (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return str(folder / f"{name}.jsonl")
 
@@ -139,10 +139,14 @@ def test_a_label_that_train_lacks(tmp_path):
         table(train, {**COLUMNS, "label": "kind"}, test=test)
 
 
-def test_rows_that_share_picture_or_caption_are_of_one_concept(tmp_path):
-    shared = [("a.png", "one"), ("a.png", "two"), ("b.png", "two"), ("c.png", "three")]
-    path = write(tmp_path, [{"image": image, "caption": caption} for image, caption in shared])
-    assert table(path, COLUMNS, val_fraction=0).splits["train"].concepts.tolist() == [0, 0, 0, 1]
+def test_concepts_are_those_that_a_column_states(tmp_path):
+    path = write(
+        tmp_path, [{**row, "what": what} for row, what in zip(rows(5), ["a", "b", "a", None, " "], strict=True)]
+    )
+    source = table(path, {**COLUMNS, "concept": "what"}, val_fraction=0)
+    # Where the cell is empty, a row is a concept of its own.
+    assert source.splits["train"].concepts.tolist() == [0, 1, 0, 2, 3] and source.concepts_stated
+    assert table(path, COLUMNS, val_fraction=0).splits["train"].concepts.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_validation_is_held_out_by_concept(tmp_path):
