@@ -36,9 +36,20 @@ def started(experiment: Experiment) -> list[str]:
     return [
         *whole,
         *(f"weights of encoder {name}: {origin}" for name, origin in experiment.towers.items()),
+        *(f"encoder {name}: {report}" for name, report in _without_weights(experiment)),
         *([f"not trained, since no loss depends on it: {resting}"] if resting else []),
         *([f"in the data, and read by no encoder: {unread}"] if unread else []),
     ]
+
+
+def _without_weights(experiment: Experiment) -> list[tuple[str, str]]:
+    """Return the encoders whose folder holds no weights, and what is to be reported of it."""
+    loaded = {
+        *experiment.towers,
+        *(part.rpartition(".")[2] for part in (experiment.loaded.parts if experiment.loaded else ())),
+    }
+    reports = {name: getattr(encoder, "weights_report", "") for name, encoder in experiment.task.model.encoders.items()}
+    return [(name, report) for name, report in reports.items() if report and name not in loaded]
 
 
 def _length(experiment: Experiment) -> str:

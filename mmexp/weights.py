@@ -20,13 +20,15 @@ QUANTIZATION = "quantization."
 class Loaded:
     """Which parts were loaded from `source` and how many weights each has, of the others why not, and what was left there.
 
-    `left` maps parts of the source that have no counterpart here, or that do not fit it, to their number of weights.
+    `left` maps parts of the source that have no counterpart here, or that do not fit it, to their number of weights. `prefix`
+    was removed from the beginning of the names there.
     """
 
     source: str
     parts: dict[str, int] = field(default_factory=dict)
     fresh: dict[str, str] = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)
+    prefix: str = ""
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {', '.join(self.parts) or 'nothing'}"]
@@ -34,10 +36,11 @@ class Loaded:
 
     def told(self) -> str:
         """Return what a person wants to know before the run goes on: a line for the source, and one for each part."""
+        removed = f"; prefix '{self.prefix}' removed from their names" if self.prefix else ""
         size = max(map(len, (*self.parts, *self.fresh, *self.left)), default=0)
         return "\n".join(
             [
-                f"weights from {self.source}: {sum(self.parts.values()):,} loaded",
+                f"weights from {self.source}: {sum(self.parts.values()):,} loaded{removed}",
                 *(f"  loaded  {part:<{size}}  {count:,}" for part, count in self.parts.items()),
                 *(f"  fresh   {part:<{size}}  {why}" for part, why in self.fresh.items()),
                 *(f"  left    {part:<{size}}  {count:,} there, unused" for part, count in self.left.items()),

@@ -24,6 +24,7 @@ SHARED = (
     "curriculum",
     "draws",
     "spacing",
+    "state_dicts",
 )
 # What each room may import of the package; a file at the top is a room of its own.
 MAY = {
@@ -43,6 +44,7 @@ MAY = {
     "step": {"types", "curriculum"},
     "draws": set(),
     "spacing": set(),
+    "state_dicts": {"errors"},
     "pace": set(),
     **{leaf: {*SHARED, leaf} for leaf in LEAVES},
     "micro_batches": {"types"},

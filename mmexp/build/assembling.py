@@ -22,6 +22,7 @@ from mmexp.errors import RequestError, nearest
 from mmexp.model import Model
 from mmexp.needs import check_needs
 from mmexp.shapes import Supervision, TeacherShape
+from mmexp.state_dicts import without_prefix
 from mmexp.training.compression import Compression
 from mmexp.types import Adapter
 from mmexp.weights import Loaded, load_parts, with_spaces
@@ -58,19 +59,23 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
     loaded, carried = None, set()
     if start is not None:
         found, theirs = weights_of(start)
+        whole = nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)})
+        found, prefix = without_prefix(found, whole.state_dict())
         refuse_foreign_layers(found, adapters, str(start))
         # What cannot be folded into weights goes on as it is there.
         carried = adapted(found, adapters)
         unlike = _other_heads(built, theirs) if theirs else {}
         if not config["init_from"]:  # of a base that nobody named
             unlike |= {f"encoders.{name}": "it comes with weights of its own" for name in trained}
-        whole = nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)})
         if settings.shapes == "loaded":
             fit(whole, found)
         put_on(built, adapters, carried)
         spaces = {name: config["objective"][name]["space"] for name, head in heads.items() if hasattr(head, "space")}
         weights = with_spaces(whole.state_dict(), found, spaces)
         loaded = load_parts(whole, weights, str(start), unlike)
+        loaded.prefix = prefix
+        if config["init_from"]:
+            _refuse_random_encoders(loaded, {f"encoders.{name}" for name in trained})
         _keep_spaces(heads, spaces, loaded, set(weights))
     # After those of the whole model, since what is said of one tower is meant for it.
     towers = trained_towers(config, built, loaded.parts if loaded else ())
@@ -115,6 +120,18 @@ def _other_heads(built: Model, theirs: Model) -> dict[str, str]:
     there = parts_of(theirs)
     both = {name: other_heads(part, there[name]) for name, part in parts_of(built).items() if name in there}
     return {name: why for name, why in both.items() if why}
+
+
+def _refuse_random_encoders(loaded: Loaded, trained: Collection[str]) -> None:
+    """Raise RequestError for an encoder that the named weights hold and that they do not fit: it would start at random."""
+    for part, why in loaded.fresh.items():
+        if part.startswith("encoders.") and part in loaded.left and part not in trained:
+            others = [other.partition(".")[2] for other in loaded.parts if other.startswith("encoders.")]
+            alone = " ".join(f"encoder.{other}.weights={loaded.source}" for other in others)
+            raise RequestError(
+                f"init_from={loaded.source}: {part} is there and does not fit: {why}. Choose the encoder of that run, or take "
+                f"the others alone: {alone}."
+            )
 
 
 def _keep_spaces(

@@ -36,16 +36,16 @@ def trained_towers(config: Config, built: Model, loaded: Collection[str]) -> dic
         if path := run_of(node):
             origins[name] = _taken(f"encoder.{name}.weights", name, encoder, path)
         elif comes_trained(node, encoder) and f"encoders.{name}" not in loaded:
-            origins[name] = _named(node)
+            origins[name] = _named(node, encoder)
     return origins
 
 
-def _named(node: Mapping[str, Any]) -> str:
-    """Return how a person names the weights that an encoder loaded itself."""
-    if node.get("weights"):
-        return str(node["weights"])
+def _named(node: Mapping[str, Any], encoder: Any) -> str:
+    """Return how a person names the weights that an encoder loaded itself, and what was found of them."""
     tag = node.get("pretrained")
-    return f"{node['name']}, {tag}" if isinstance(tag, str) else str(node["name"])
+    named = node.get("weights") or (f"{node['name']}, {tag}" if isinstance(tag, str) else node["name"])
+    report = getattr(encoder, "weights_report", "")
+    return f"{named}: {report}" if report else str(named)
 
 
 def _taken(key: str, name: str, encoder: nn.Module, path: Path) -> str:

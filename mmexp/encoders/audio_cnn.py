@@ -12,6 +12,7 @@ from mmexp.encoders.sound_encoder import SoundEncoder, blank_clip, frames_in
 from mmexp.encoders.timm_image import create
 from mmexp.encoders.unused import retire_unused
 from mmexp.errors import RequestError
+from mmexp.state_dicts import used_names
 from mmexp.types import Encoded, PositiveFloat, PositiveInt, Prepared
 
 
@@ -31,7 +32,7 @@ class AudioCnn(SoundEncoder):
         mels: PositiveInt = 64,
         options: dict[str, Any] | None = None,
     ):
-        model = create(name, None, pretrained, None, {**(options or {}), "in_chans": 1})
+        model, report = create(name, None, pretrained, None, {**(options or {}), "in_chans": 1})
         wrong = f"'{name}' with {options or {}} cannot encode a sound"
         with in_one_line(wrong):
             stride = _stride(model, name, mels)
@@ -44,6 +45,9 @@ class AudioCnn(SoundEncoder):
         model.train().to(memory_format=torch.channels_last)
         with in_one_line(wrong):
             self.dim = retire_unused(self, blank_clip(self)).pooled.shape[-1]
+        self.weights_report = str(report or "")
+        if report:
+            report.require(f"timm's '{name}'", used_names(model))
 
     def forward(self, prepared: Prepared) -> Encoded:
         """Encode `spectrogram (B, M, F)` with `mask (B, F)`, or `samples (B, T)`."""

@@ -10,8 +10,10 @@ from mmexp.encoders.hub import from_hub, in_folder
 from mmexp.encoders.names import in_one_line
 from mmexp.encoders.sound_encoder import SoundEncoder, blank_clip
 from mmexp.encoders.sounds import MEAN, STD
+from mmexp.encoders.transformers_weights import pretrained_model
 from mmexp.encoders.unused import retire_unused
 from mmexp.errors import RequestError, nearest
+from mmexp.state_dicts import LoadReport, used_names
 from mmexp.types import Encoded, Prepared
 
 RATE = 16000
@@ -28,7 +30,7 @@ class AudioSpectrogramTransformer(SoundEncoder):
     adapter_targets = r"model\.layers\.\d+\..*(q_proj|k_proj|v_proj|o_proj|fc1|fc2)"
 
     def __init__(self, name: str | None = None, pretrained: bool = True, options: dict[str, Any] | None = None):
-        model, mean, deviation = _load(name, pretrained, options or {})
+        model, mean, deviation, report = _load(name, pretrained, options or {})
         super().__init__(RATE, model.config.num_mel_bins, model.config.max_length)
         self.model, self.pretrained = model, pretrained and name is not None
         self.mean, self.deviation = mean, deviation
@@ -39,6 +41,9 @@ class AudioSpectrogramTransformer(SoundEncoder):
             if any(size % cells for size, cells in zip(sizes, self.grid, strict=True)):
                 self.spectrogram_size = None
             self.dim = retire_unused(self, blank_clip(self)).pooled.shape[-1]
+        self.weights_report = str(report or "")
+        if report:
+            report.require(f"'{name}'", used_names(self.model))
 
     def spectrogram(self, samples: Tensor) -> Prepared:
         """Return `spectrogram (B, M, F)` of `samples (B, T)`, normalised as the model's own feature extractor does."""
@@ -58,8 +63,8 @@ class AudioSpectrogramTransformer(SoundEncoder):
         return Encoded(out.last_hidden_state[:, 2:], out.pooler_output, self.spread(columns))
 
 
-def _load(name: str | None, pretrained: bool, options: dict[str, Any]) -> tuple[Any, float, float]:
-    """Return the model, and mean and deviation of the logarithms as its extractor has them."""
+def _load(name: str | None, pretrained: bool, options: dict[str, Any]) -> tuple[Any, float, float, LoadReport | None]:
+    """Return the model, mean and deviation of the logarithms as its extractor has them, and the report on its weights."""
     from transformers import ASTConfig, ASTModel, AutoFeatureExtractor
 
     # The library takes any name for a setting.
@@ -68,10 +73,10 @@ def _load(name: str | None, pretrained: bool, options: dict[str, Any]) -> tuple[
         raise RequestError(f"encoder.audio.options: '{unknown}' is no setting of an AST.{nearest(unknown, known)}")
     if name is None:
         with in_one_line(f"encoder.audio.options, {options}"):
-            return ASTModel(ASTConfig(**options)), MEAN, STD
+            return ASTModel(ASTConfig(**options)), MEAN, STD, None
     wrong = f"'{name}' is neither a folder with an AST nor to be had from the hub"
     with in_folder(wrong) if Path(name).is_dir() else from_hub(wrong):
         config = ASTConfig.from_pretrained(name, **options)
         extractor = AutoFeatureExtractor.from_pretrained(name)
-        model = ASTModel.from_pretrained(name, config=config) if pretrained else ASTModel(config)
-    return model, extractor.mean, extractor.std
+        model, report = pretrained_model(ASTModel, name, config=config) if pretrained else (ASTModel(config), None)
+    return model, extractor.mean, extractor.std, report

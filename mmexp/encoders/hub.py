@@ -1,12 +1,12 @@
 """What the hub has: asked for as libraries do, refused at once and in one line where it cannot be reached."""
 
-import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from mmexp.encoders.library_warnings import library_warnings
 from mmexp.encoders.names import first_line
 from mmexp.errors import RequestError
 
@@ -58,15 +58,13 @@ def _without_bars() -> Iterator[None]:
 def _offline(offline: bool) -> Iterator[bool]:
     from huggingface_hub import constants
 
-    before, disabled = constants.HF_HUB_OFFLINE, logging.root.manager.disable
+    before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = offline
-    # What they log on the way, the exception tells again.
-    logging.disable(logging.ERROR)
     try:
-        yield offline
+        with library_warnings():
+            yield offline
     finally:
         constants.HF_HUB_OFFLINE = before
-        logging.disable(disabled)
 
 
 def _answers(address: str) -> bool:

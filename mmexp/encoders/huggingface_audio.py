@@ -11,8 +11,10 @@ from mmexp.attention import fast_attention, masked_mean
 from mmexp.encoders.audio_spectrogram_transformer import AudioSpectrogramTransformer
 from mmexp.encoders.hub import from_hub, in_folder
 from mmexp.encoders.sounds import raw
+from mmexp.encoders.transformers_weights import part_report, pretrained_model
 from mmexp.encoders.unused import retire_unused
 from mmexp.errors import RequestError
+from mmexp.state_dicts import LoadReport, used_names
 from mmexp.types import Encoded, PositiveFloat, Prepared
 
 # Dropped layers would have no gradient, and masks are drawn by numpy, which a resumed run could not repeat.
@@ -25,18 +27,26 @@ def huggingface_audio(name: str, pretrained: bool = True, seconds: PositiveFloat
     `pretrained=false` takes its architecture alone. Of a sound it hears the first `seconds`; an AST as many as its positions
     are for. Raises RequestError where there is no such model.
     """
-    extractor, model = _load(name, pretrained)
+    extractor, model, report = _load(name, pretrained)
     if model is None:
         return AudioSpectrogramTransformer(name, pretrained)
     first, length = extractor.model_input_names[0], round(seconds * extractor.sampling_rate)
     if first == "input_values" and hasattr(model, "_get_feat_extract_output_lengths"):
-        return SampleEncoder(model, extractor, pretrained, length)
+        return _checked(SampleEncoder(model, extractor, pretrained, length), report, name)
     if first == "input_features" and hasattr(extractor, "n_samples"):
-        return WhisperEncoder(model, extractor, pretrained, length)
+        return _checked(WhisperEncoder(model, extractor, pretrained, length), report, name)
     raise RequestError(
         f"'{name}' hears sounds as '{model.config.model_type}' does, which is not known here. Choose one like wav2vec 2.0, "
         "HuBERT, WavLM, Whisper or AST."
     )
+
+
+def _checked(encoder: Any, report: LoadReport | None, name: str) -> nn.Module:
+    """Return an encoder with the report on its weights. Raises RequestError where some that it uses are missing."""
+    encoder.weights_report = str(report or "")
+    if report:
+        report.require(f"'{name}'", used_names(encoder.model))
+    return encoder
 
 
 class _HuggingFaceSound(nn.Module):
@@ -133,22 +143,26 @@ def _normalised(samples: Tensor, real: Tensor) -> Tensor:
     return centred / (centred.square().sum(1, keepdim=True) / count + 1e-7).sqrt()
 
 
-def _load(name: str, pretrained: bool) -> tuple[Any, Any]:
-    """Return the feature extractor and the encoder; None for an AST, which has a class of its own."""
+def _load(name: str, pretrained: bool) -> tuple[Any, Any, LoadReport | None]:
+    """Return the feature extractor, the encoder and the report on its weights; None for an AST, which has a class of its own."""
     from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
     wrong = f"'{name}' is neither a folder with an audio model nor to be had from the hub"
     with in_folder(wrong) if Path(name).is_dir() else from_hub(wrong):
         config = AutoConfig.from_pretrained(name)
         if config.model_type == "audio-spectrogram-transformer":
-            return None, None
+            return None, None, None
         for key, value in _AT_REST.items():
             if hasattr(config, key):
                 setattr(config, key, value)
         extractor = AutoFeatureExtractor.from_pretrained(name)
-        make = AutoModel.from_config(config) if not pretrained else AutoModel.from_pretrained(name, config=config)
-    model = make.get_encoder() if config.is_encoder_decoder else make
-    return extractor, _with_plain_weights(model)
+        if pretrained:
+            whole, report = pretrained_model(AutoModel, name, config=config)
+        else:
+            whole, report = AutoModel.from_config(config), None
+    model = whole.get_encoder() if config.is_encoder_decoder else whole
+    report = report and part_report(whole, model, report)
+    return extractor, _with_plain_weights(model), report
 
 
 def _with_plain_weights(model: nn.Module) -> nn.Module:

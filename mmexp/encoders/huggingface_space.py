@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmexp.encoders.hub import from_hub, in_folder
+from mmexp.encoders.transformers_weights import pretrained_model
 from mmexp.errors import RequestError
 from mmexp.types import Encoded, Prepared
 
@@ -70,8 +71,9 @@ def huggingface_model(name: str, modalities: Collection[str]) -> tuple[dict[str,
 
     wrong = f"'{name}' is neither a folder with a model and its processor nor to be had from the hub"
     with in_folder(wrong) if Path(name).is_dir() else from_hub(wrong):
-        model = AutoModel.from_pretrained(name, dtype=torch.float32)
+        model, report = pretrained_model(AutoModel, name, dtype=torch.float32)
         processor = AutoProcessor.from_pretrained(name)
     if not (hasattr(model, "get_image_features") and hasattr(model, "get_text_features")):
         raise RequestError(f"hf:{name}: this {model.config.model_type} has no common space of pictures and texts.")
+    report.require(f"hf:{name}")
     return {one: _Tower(model, processor, one) for one in ("image", "text") if one in modalities}, HuggingFaceSpace()

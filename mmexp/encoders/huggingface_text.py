@@ -12,9 +12,11 @@ from mmexp.attention import fast_attention, masked_mean
 from mmexp.encoders.hub import from_hub, in_folder
 from mmexp.encoders.packages import located
 from mmexp.encoders.tokens import pad, word_edges, words_of
+from mmexp.encoders.transformers_weights import part_report, pretrained_model
 from mmexp.encoders.unused import retire_unused
 from mmexp.errors import RequestError
 from mmexp.shapes import Marks
+from mmexp.state_dicts import LoadReport, used_names
 from mmexp.types import Encoded, PositiveInt, Prepared
 
 
@@ -34,7 +36,7 @@ class HuggingFaceText(nn.Module):
 
     def __init__(self, name: str, pretrained: bool = True, context: PositiveInt | None = None):
         super().__init__()
-        self.tokenizer, self.model = _load(name, pretrained)
+        self.tokenizer, self.model, report = _load(name, pretrained)
         self.pretrained, self.cut = pretrained, 0
         limit = min(self.tokenizer.model_max_length, getattr(self.model.config, "max_position_embeddings", None) or 512)
         if context and context > limit:
@@ -50,6 +52,9 @@ class HuggingFaceText(nn.Module):
         self.marks = Marks(begin, end, self.pad_token_id)
         blank = torch.full((1, 2), self.mask_token_id)
         self.dim = retire_unused(self, {"ids": blank, "mask": torch.ones_like(blank).bool()}).pooled.shape[-1]
+        self.weights_report = str(report or "")
+        if report:
+            report.require(f"'{name}'", used_names(self.model))
 
     @property
     def word_edges(self) -> Tensor | None:
@@ -81,8 +86,8 @@ class HuggingFaceText(nn.Module):
         return Encoded(tokens, masked_mean(tokens, mask), mask)
 
 
-def _load(name: str, pretrained: bool) -> tuple[Any, Any]:
-    """Return tokenizer and text model."""
+def _load(name: str, pretrained: bool) -> tuple[Any, Any, LoadReport | None]:
+    """Return tokenizer and text model, and what was found of the weights where these are asked for."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     name = located(name)
@@ -90,16 +95,16 @@ def _load(name: str, pretrained: bool) -> tuple[Any, Any]:
     with in_folder(wrong) if Path(name).is_dir() else from_hub(wrong):
         tokenizer = AutoTokenizer.from_pretrained(name)
         if pretrained:
-            model = AutoModel.from_pretrained(name, dtype=torch.float32)
+            whole, report = pretrained_model(AutoModel, name, dtype=torch.float32)
         else:
-            model = AutoModel.from_config(AutoConfig.from_pretrained(name))
-    if model.config.is_encoder_decoder:
-        model = model.get_encoder()
+            whole, report = AutoModel.from_config(AutoConfig.from_pretrained(name)), None
+    model = whole.get_encoder() if whole.config.is_encoder_decoder else whole
     model = getattr(model, "text_model", model)
+    report = report and part_report(whole, model, report)
     if getattr(model, "pooler", None) is not None:
         # The mean of the tokens is used instead.
         model.pooler = None
-    return tokenizer, model
+    return tokenizer, model, report
 
 
 def _mark(tokenizer: Any, *names: str) -> int:

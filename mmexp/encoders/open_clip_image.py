@@ -11,7 +11,7 @@ from mmexp.curriculum import Curriculum
 from mmexp.encoders import timm_features
 from mmexp.encoders.names import dense_convolutions
 from mmexp.encoders.open_clip_blocks import can_spare, pooled_alone
-from mmexp.encoders.open_clip_towers import tower
+from mmexp.encoders.open_clip_towers import no_weights, tower
 from mmexp.encoders.picture_encoder import PictureEncoder
 from mmexp.errors import RequestError
 from mmexp.types import Encoded, Fraction
@@ -27,12 +27,12 @@ class OpenClipImage(PictureEncoder):
     """
 
     def __init__(self, name: str, pretrained: str | None = None, patch_dropout: Curriculum[Fraction] = 0.0):
-        visual = tower(name, pretrained, "visual")
+        visual, report = tower(name, pretrained, "visual")
         settings = getattr(visual, "preprocess_cfg", None) or _default_settings()
         size = visual.image_size[0] if isinstance(visual.image_size, tuple | list) else visual.image_size
         super().__init__(size, settings["mean"], settings["std"])
         self.squash = settings.get("resize_mode") == "squash"
-        self.pretrained = pretrained is not None or ":" in name
+        self.pretrained, self.weights_report = report is not None, str(report or no_weights(name))
         self.kind = {"TimmModel": "timm", "ModifiedResNet": "resnet"}.get(type(visual).__name__, "vit")
         self.model = visual.trunk if self.kind == "timm" else visual
         fasten(self.model)

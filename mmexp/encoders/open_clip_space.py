@@ -28,13 +28,15 @@ class OpenClipSpace(nn.Module):
 def open_clip_model(named: str, modalities: Collection[str]) -> tuple[dict[str, nn.Module], OpenClipSpace]:
     """Return the towers for `modalities` of `NAME/TAG`, `NAME@FILE`, `local-dir:FOLDER` or `hf-hub:OWNER/NAME`, and their space.
 
-    Raises RequestError where no weights are named, where they are not there, and for a tower without a projection of its
+    Raises RequestError where no weights are named, or they are not there, and for a tower without a projection of its
     own pooling.
     """
     name, pretrained = weights_named(named)
     makes = {"image": OpenClipImage, "text": OpenClipText}
     encoders = {modality: make(name, pretrained) for modality, make in makes.items() if modality in modalities}
     for modality, encoder in encoders.items():
+        if not encoder.pretrained:
+            raise RequestError(f"open_clip:{named}: there are no weights in this folder.")
         if not encoder.projects:
             raise RequestError(
                 f"teacher=open_clip:{named}: its {modality} tower does not project what it pools. Choose another."

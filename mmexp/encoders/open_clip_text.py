@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmexp.attention import fast_attention, fasten, masked_mean
 from mmexp.encoders.open_clip_blocks import can_spare, pooled_alone
-from mmexp.encoders.open_clip_towers import tokenizer_of, tower
+from mmexp.encoders.open_clip_towers import no_weights, tokenizer_of, tower
 from mmexp.encoders.tokens import word_edges, words_of
 from mmexp.encoders.unused import retire_unused
 from mmexp.shapes import Marks
@@ -28,10 +28,10 @@ class OpenClipText(nn.Module):
 
     def __init__(self, name: str, pretrained: str | None = None):
         super().__init__()
-        self.model = tower(name, pretrained, "text")
+        self.model, report = tower(name, pretrained, "text")
         fasten(self.model)
         self.tokenizer = tokenizer_of(name)
-        self.pretrained, self.cut = pretrained is not None or ":" in name, 0
+        self.pretrained, self.weights_report, self.cut = report is not None, str(report or no_weights(name)), 0
         self.context: int = self.tokenizer.context_length
         self.vocab_size: int = self.model.vocab_size
         self.foreign = hasattr(self.model, "pooler")  # a model of the transformers library inside open_clip

@@ -1,19 +1,32 @@
 """One tower of an open_clip model, with or without trained weights."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import torch
 
 from mmexp.encoders.hub import from_hub, in_folder
 from mmexp.encoders.names import nearest_of_many
 from mmexp.errors import RequestError
+from mmexp.state_dicts import LoadReport, recorded, without_prefix
 
 
-def tower(name: str, pretrained: str | None, which: str) -> Any:
-    """Return the `visual` or `text` tower of `name`; random weights, without the network, where `pretrained` is None.
+def tower(name: str, pretrained: str | None, which: str) -> tuple[Any, LoadReport | None]:
+    """Return the `visual` or `text` tower of `name`, and what was found of its weights.
 
-    `name` may also be `local-dir:FOLDER` or `hf-hub:OWNER/NAME`, which bring their own weights. `pretrained` is a file or
-    one of open_clip's tags. Raises RequestError where there is no such thing.
+    Args:
+        name: a model of open_clip, `local-dir:FOLDER` or `hf-hub:OWNER/NAME`, which bring their own weights.
+        pretrained: a file or one of open_clip's tags; None leaves the weights random, without the network.
+        which: `visual` or `text`.
+
+    Returns:
+        The tower, and the report, which is None where nothing was loaded: a folder may hold a configuration alone.
+
+    Raises:
+        RequestError: there is no such model, tag or file, or some of the tower's weights are missing.
     """
     import open_clip
 
@@ -21,13 +34,42 @@ def tower(name: str, pretrained: str | None, which: str) -> Any:
         hint = nearest_of_many(name, open_clip.list_models(), "open_clip.list_models()")
         raise RequestError(f"open_clip has no model '{name}'.{hint}")
     if ":" not in name and pretrained is None:
-        return _random(name.replace("/", "-"), which)
+        return _random(name.replace("/", "-"), which), None
     _check_weights(name, pretrained)
     # force_custom_text gathers the text tower in one module; its weights are renamed on loading.
     make = partial(open_clip.create_model, name, pretrained=pretrained, force_custom_text=True, pretrained_text=False)
     local = name.startswith("local-dir:") or (pretrained is not None and Path(pretrained).is_file())
+    source = f"'{name}'" if ":" in name else f"'{pretrained}'"
     with (in_folder if local else from_hub)(f"open_clip could not load '{name}' ({pretrained})"):
-        return getattr(make(), which)
+        with recorded(source) as reports:
+            model = make()
+        report = _without_prefix(model, reports[-1], source) if reports else None
+    if report is None and not name.startswith("local-dir:"):
+        raise RequestError(f"open_clip found no weights of '{name}'. Name another model, or a tag in pretrained=.")
+    part = getattr(model, which)
+    own = report and report.of(which, part.state_dict())
+    if own:
+        own.require(source)
+    return part, own
+
+
+def _without_prefix(model: Any, report: LoadReport, source: str) -> LoadReport:
+    """Load again what stands below a common prefix, with open_clip's own conversions; return the report that holds."""
+    from open_clip import load_checkpoint
+
+    stripped, prefix = without_prefix(report.given, model.state_dict()) if report.missing else ({}, "")
+    if not prefix:
+        return replace(report, given={})
+    with TemporaryDirectory() as folder, recorded(source) as reports:
+        file = Path(folder) / "weights.pt"
+        torch.save(stripped, file)
+        load_checkpoint(model, str(file))
+    return replace(reports[-1], prefix=prefix, given={})
+
+
+def no_weights(name: str) -> str:
+    """Return what is to be reported of a model whose folder holds a configuration alone, "" for any other."""
+    return f"random weights: {name} holds none" if ":" in name else ""
 
 
 def tokenizer_of(name: str) -> Any:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmexp.errors import RequestError, nearest
+from mmexp.state_dicts import LoadReport
 
 SCHEME = "package:"
 
@@ -29,10 +30,11 @@ def located(name: str) -> str:
     return str(path)
 
 
-def load_in_order(model: nn.Module, path: str) -> None:
+def load_in_order(model: nn.Module, path: str) -> LoadReport:
     """Copy a file's tensors into `model` in their order: another library's names of the same layers.
 
-    What follows after the last of `model`, such as a classifier, is left. Raises RequestError where a shape differs.
+    What follows after the last of `model`, such as a classifier, is reported as unexpected. Raises RequestError where a shape
+    differs.
     """
     stored: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     own = model.state_dict()
@@ -44,3 +46,4 @@ def load_in_order(model: nn.Module, path: str) -> None:
     if len(stored) < len(own):
         raise RequestError(f"weights: '{path}' holds {len(stored)} tensors, and the model has {len(own)}.")
     model.load_state_dict(dict(zip(own, stored.values(), strict=False)))
+    return LoadReport(len(own), unexpected=tuple(stored)[len(own) :])

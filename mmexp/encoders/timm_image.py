@@ -1,6 +1,7 @@
 """Any image model of timm, by name."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from mmexp.encoders.packages import SCHEME, load_in_order, located
 from mmexp.encoders.picture_encoder import PictureEncoder
 from mmexp.errors import RequestError
 from mmexp.lean import load
+from mmexp.state_dicts import LoadReport, recorded, used_names, without_prefix
 from mmexp.types import Fraction, PositiveInt
 
 
@@ -46,7 +48,7 @@ class TimmImage(PictureEncoder):
     ):
         load("timm", without=("wandb",))
         arguments = {**(options or {}), **_convolutional_stem(stem)}
-        model = create(name, image_size, pretrained, weights, arguments, settings or {})
+        model, report = create(name, image_size, pretrained, weights, arguments, settings or {})
         if positions:
             from mmexp.encoders.timm_positions import repositioned
 
@@ -55,7 +57,7 @@ class TimmImage(PictureEncoder):
                 model,
                 positions,
                 trained,
-                lambda more: create(name, image_size, False, None, {**arguments, **more}, settings or {}),
+                lambda more: create(name, image_size, False, None, {**arguments, **more}, settings or {})[0],
             )
         from timm.data import resolve_model_data_config
 
@@ -74,6 +76,9 @@ class TimmImage(PictureEncoder):
         self.sees_parts = timm_features.is_plain_vit(model)
         with in_one_line(f"'{name}' with {options or {}} cannot encode a picture of {size} pixels"):
             self._try(size)
+        self.weights_report = str(report or "")
+        if report:
+            report.require(f"'{weights}'" if weights else f"timm's '{name}'", used_names(self.model))
 
     def _try(self, size: int) -> None:
         with torch.no_grad():
@@ -117,8 +122,11 @@ def create(
     weights: str | None,
     options: dict[str, Any],
     settings: dict[str, Any] | None = None,
-) -> Any:
-    """Return timm's model `name` without its classifier; the arguments are those of `TimmImage`. Raises RequestError."""
+) -> tuple[Any, LoadReport | None]:
+    """Return timm's model `name` without its classifier, and what was found of its weights; None without weights.
+
+    The arguments are those of `TimmImage`. Raises RequestError.
+    """
     import timm
 
     if ":" not in name and not timm.is_model(name.partition(".")[0]):
@@ -132,13 +140,30 @@ def create(
     # Models that take any size have no such argument.
     arguments: dict[str, Any] = {"img_size": size} if size and (known is None or known.fixed_input_size) else {}
     arguments |= options
-    by_name = {"file": weights} if weights and not carried else {}
-    overlay: dict[str, Any] = {"pretrained_cfg_overlay": {**(settings or {}), **by_name}} if settings or by_name else {}
-    make = partial(timm.create_model, name, num_classes=0, **overlay, **arguments)
-    built = f"timm could not build '{name}' with {arguments}"
+    make = partial(timm.create_model, name, num_classes=0, **arguments)
     how = f" with {options} (options=null: as it was trained)" if options else ""
-    with from_hub(f"timm could not load '{name}'{how}") if pretrained or ":" in name else in_one_line(built):
-        model = make(pretrained=pretrained or bool(by_name))
-    if carried and weights:
-        load_in_order(model, weights)
-    return model
+    built = f"timm could not build '{name}' with {arguments}"
+    if pretrained or ":" in name:
+        with from_hub(f"timm could not load '{name}'{how}"), recorded(f"timm's '{name}'{how}") as reports:
+            return make(pretrained=True, pretrained_cfg_overlay=settings or None), reports[-1] if reports else None
+    with in_one_line(built):
+        if weights is None or carried:
+            model = make(pretrained_cfg_overlay=settings or None)
+            return model, load_in_order(model, weights) if weights else None
+        return _from_file(make, weights, settings or {})
+
+
+def _from_file(make: Any, weights: str, settings: dict[str, Any]) -> tuple[Any, LoadReport]:
+    """Return the model with the weights of a file, as timm loads them, one common prefix of their names removed."""
+    from timm.models import load_state_dict
+
+    if weights.endswith(".npz"):  # of JAX: names of their own, of which the model's class knows how they are loaded
+        overlay = {**settings, "file": weights, "custom_load": True}
+        model = make(pretrained=True, pretrained_cfg_overlay=overlay)
+        return model, LoadReport(len(model.state_dict()))
+    with torch.random.fork_rng(devices=[]):  # what is drawn afterwards is what would be drawn without this
+        expected = make(pretrained_cfg_overlay=settings or None).state_dict()
+    state, prefix = without_prefix(load_state_dict(weights), expected)
+    with recorded(f"'{weights}'") as reports:
+        model = make(pretrained=True, pretrained_cfg_overlay={**settings, "state_dict": state})
+    return model, replace(reports[-1], prefix=prefix)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mmexp import build, cli
 from mmexp.compose import compose, resolved
+from mmexp.errors import RequestError
 from mmexp.shapes import Supervision, TeacherShape
 from mmexp.weights import read_weights
 
@@ -153,3 +154,16 @@ def test_a_run_without_that_tower(folder, capsys):
     assert mmexp(folder, "train", *alone, "budget.steps=1", "hydra.run.dir=pictures") == 0, capsys.readouterr().err
     assert mmexp(folder, "train", "encoder.text.weights=pictures", "hydra.run.dir=wrong") == 2
     assert "encoder.text.weights: 'pictures' has no text tower; it has image." in capsys.readouterr().err
+
+
+def test_weights_below_a_prefix_are_loaded_and_it_is_reported(folder):
+    stored = read_weights(build.best_checkpoint(folder / "base"))
+    torch.save({f"module.{name}": tensor for name, tensor in stored.items()}, folder / "wrapped.pt")
+    made = assembled(folder, "init_from=wrapped.pt")
+    assert all(torch.equal(tensor, stored[f"model.{name}"]) for name, tensor in made.model.state_dict().items())
+    assert "prefix 'module.' removed" in made.loaded.told()
+
+
+def test_an_encoder_that_the_named_weights_do_not_fit_is_refused(folder):
+    with pytest.raises(RequestError, match=r"encoders.text is there and does not fit.*encoder.image.weights=base"):
+        assembled(folder, "init_from=base", "encoder.text.dim=48")
