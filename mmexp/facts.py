@@ -34,6 +34,7 @@ def started(experiment: Experiment) -> list[str]:
     resting = ", ".join(experiment.resting)
     unread = ", ".join(name for name in experiment.source.modalities if name not in experiment.task.model.encoders)
     return [
+        *experiment.source.notes,
         *whole,
         *(f"weights of encoder {name}: {origin}" for name, origin in experiment.towers.items()),
         *(f"encoder {name}: {report}" for name, report in _without_weights(experiment)),

@@ -125,6 +125,7 @@ class DataSource:
 
     `modalities` are names: those of the encoders that read them, a further one of a kind under a name of its own.
 
+    `notes` are lines about the data for the start of a run, such as how validation rows were held out.
     `concepts_stated`: concepts come from the data, such as a concept column; otherwise every row has its own.
 
     Where there are tasks in sequence, `tasks` goes from the name of each, which its evaluation set has too, to its rows of
@@ -138,6 +139,7 @@ class DataSource:
     skipped: Mapping[str, int] = field(default_factory=dict)
     tasks: Mapping[str, np.ndarray] = field(default_factory=dict)
     concepts_stated: bool = True
+    notes: Sequence[str] = ()
 
 
 class Kept(Protocol):

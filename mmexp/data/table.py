@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 
 from mmexp.data.checking import faulty_rows, present_in
-from mmexp.data.concepts import concepts_of, hold_out
 from mmexp.data.contents import content_digest
 from mmexp.data.decoding import Decoding
 from mmexp.data.few_labels import keep_labels
@@ -17,6 +16,7 @@ from mmexp.data.readers import Table, read_table
 from mmexp.data.stored import is_empty
 from mmexp.data.table_items import number_concepts, number_items
 from mmexp.data.table_rows import TableSamples
+from mmexp.data.validation import with_validation
 from mmexp.errors import RequestError, nearest
 from mmexp.types import DataSource, Fraction, PositiveFloat, PositiveInt
 
@@ -40,7 +40,7 @@ def table(
     files: Literal["inside", "anywhere"] = "inside",
     caption_lines: Literal["whole", "each"] = "whole",
 ) -> DataSource:
-    """Return the splits at the paths `train`, `val` and `test`; without `val` a share of the training concepts is held out.
+    """Return the splits at the paths `train`, `val` and `test`; without `val` a share of train is held out.
 
     `columns` maps image, text, audio, video, label, target (a number) and concept to a column, or to None; further modalities
     too, whose `kinds` (image, text, audio or video) `build` knows by their encoders. Rows are of one concept where the concept
@@ -57,7 +57,7 @@ def table(
     decode = Decoding(seconds, frames, files == "anywhere")
     skip = on_error == "skip"
     tables = {name: read_table(path, skip, caption_lines == "each") for name, path in paths.items()}
-    splits, skipped = {}, {}
+    splits, skipped, split_notes = {}, {}, []
     for name, one in tables.items():
         for note in one.notes:
             print(note)
@@ -74,9 +74,13 @@ def table(
     # Before rows are held out: the files of both parts are those of the table.
     content = _fingerprint(tables, splits, chosen, label_separator, labels_per_class)
     if "val" not in splits and val_fraction:
-        splits |= _with_validation(splits["train"], val_fraction)
+        parts, how = with_validation(splits["train"], val_fraction)
+        splits |= parts
+        split_notes.append(how)
     splits["train"].labels = keep_labels(splits["train"].labels, labels_per_class)
-    return DataSource(splits, list(modalities), classes, content, skipped, concepts_stated="concept" in chosen)
+    return DataSource(
+        splits, list(modalities), classes, content, skipped, concepts_stated="concept" in chosen, notes=split_notes
+    )
 
 
 def _readable(
@@ -127,13 +131,6 @@ def _told(faulty: Mapping[int, str], empty: bool) -> str:
     more = f" {len(faulty) - 1} more rows are wrong." if len(faulty) > 1 else ""
     keep = " data.missing=keep learns from what they have." if empty else ""
     return f"{faulty[min(faulty)]}{more} data.on_error=skip leaves such rows out and counts them.{keep}"
-
-
-def _with_validation(train: TableSamples, fraction: float) -> dict[str, TableSamples]:
-    keys = [[None if one < 0 else str(one) for one in row] for row in zip(*train.items.values(), strict=True)]
-    groups = train.concepts if "concept" in train.columns else concepts_of(keys)
-    held = hold_out(groups, fraction)
-    return {"train": train.chosen(np.flatnonzero(~held)), "val": train.chosen(np.flatnonzero(held))}
 
 
 def _fingerprint(

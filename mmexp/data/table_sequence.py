@@ -34,7 +34,7 @@ def table_sequence(
 ) -> DataSource:
     """Return a task for each of `tables`, named by its file and read as by `table`.
 
-    A task is measured on its place in `tests`; without these a share `val_fraction` of each table's concepts is held out.
+    A task is measured on its place in `tests`; without these a share `val_fraction` of each table is held out, as by `table`.
     Concepts of different tables are different, labels of the same name are the same. Raises RequestError for what `table`
     refuses, and for names that tell no two tasks apart.
     """
