@@ -47,6 +47,10 @@ class Aligned(nn.Module):
         else:
             nn.init.eye_(self.turn.weight)
 
+    def no_weight_decay(self) -> set[str]:
+        """Return the weight that starts as the identity: decay would shrink it to zero."""
+        return {"turn.weight"} if self.down is None else set()
+
     def forward(self, encoded: Encoded) -> Encoded:
         """Turn tokens and pooled alike; where nothing is, zeros stay zeros."""
         tokens = self._turned(encoded.tokens).masked_fill(~encoded.mask[..., None], 0)

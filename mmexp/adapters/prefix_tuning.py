@@ -72,6 +72,10 @@ class Prefix(nn.Module):
         self._now: Any = None
         self._front: Any = None
 
+    def no_weight_decay(self) -> set[str]:
+        """Return the keys and values; the MLP that makes them of its inputs, if there is one, decays."""
+        return {"encoder.embedding.weight"}
+
     def enter(self, number: int, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The arguments of a block, with blank tokens in front."""
         if number == 0:

@@ -26,6 +26,10 @@ class Prompts(nn.Module):
         self.vectors, self.count = vectors, count
         self.mask_token_id, self.first = 0, 0
 
+    def no_weight_decay(self) -> set[str]:
+        """Return the prompts; the network of P-tuning that makes them of its inputs decays."""
+        return {"vectors.embedding.weight"}
+
     def now(self) -> Tensor:
         """Return the vectors (P, D) as they are."""
         return self.vectors(torch.arange(self.count, device=next(self.parameters()).device))

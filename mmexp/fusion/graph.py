@@ -19,6 +19,8 @@ class Messages(nn.Module):
     each in general.
     """
 
+    decayed_parameters = ("score",)  # a vector of each head that multiplies what goes in
+
     def __init__(self, modalities: int, dim: int, heads: int):
         super().__init__()
         self.heads = heads

@@ -43,8 +43,8 @@ class Prompted(nn.Module):
     """Cross-entropy on `label` of a picture's (or sound's) similarity to the texts of the classes, `template` with the name.
 
     Before each text stand `context_length` learned vectors, the same for all classes or `class_specific`. What is learned
-    is how far each is from where it starts, so that weight decay leads back there: from the words of `init`, of which there
-    must be so many (null: as many as it has), else from the mask mark and a little beside it. The common space is that of
+    is how far each is from where it starts: from the words of `init`, of which there must be so many (null: as many as it
+    has), else from the mask mark and a little beside it. The common space is that of
     the objective `space` in the loaded weights, and rests unless `train_space`; it is learned where none was loaded. Raises
     RequestError where context and name are more than a text may have.
     """

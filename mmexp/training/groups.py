@@ -1,12 +1,13 @@
 """What every optimizer is given: the trained weights in groups, each with its own rate and decay."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn, optim
 
+from mmexp.training.decay import kinds_of
 from mmexp.types import Fraction, PositiveFloat
 
 Group = dict[str, Any]
@@ -14,8 +15,6 @@ Group = dict[str, Any]
 decays, else it is left to the optimizer.
 """
 
-# The names by which libraries and our own parts call a module's own positions and learned tokens, and `prompted` its words.
-_TABLES = re.compile(r"(^|_)pos|token|embedding|context|bottleneck|nowhere|places|table")
 _NUMBERED = re.compile(r"(.*?\.)?\d+\.")
 
 
@@ -24,8 +23,7 @@ class Stepping:
     """How a step is taken, whatever the optimizer: the keys that all of them share.
 
     Gradients longer than `clip_norm`, all taken as one vector, are shortened to it. The rate of a layer of an encoder is
-    `layer_decay` times that of the layer above. Without `decay_embeddings` word vectors, positions and learned tokens do
-    not decay.
+    `layer_decay` times that of the layer above. Without `decay_embeddings` word vectors do not decay.
     """
 
     clip_norm: PositiveFloat | None = None
@@ -43,17 +41,17 @@ class Stepping:
 def parameter_groups(module: nn.Module, layer_decay: float = 1.0, decay_embeddings: bool = True) -> list[Group]:
     """Return the groups of what is trained of a task, or of any module.
 
-    Matrices decay, norms, biases and temperatures do not, as in CLIP and most others. A layer `d` below the heads and the
-    fusion learns at `layer_decay ** d` (BEiT, arXiv:2106.08254, appendix).
+    Weights of layers decay (`mmexp.training.decay`), and word vectors with `decay_embeddings`. A layer `d` below the heads and
+    the fusion learns at `layer_decay ** d` (BEiT, arXiv:2106.08254, appendix).
     """
-    layers, tables, groups = _layers(module), _tables(module), dict[tuple[float, bool, bool], Group]()
+    layers, kinds, groups = _layers(module), kinds_of(module), dict[tuple[float, bool, bool], Group]()
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
         below, hidden = layers.get(name, (0, name.startswith("model.fusion.")))
         # A depthwise convolution has a single column, and is no matrix.
-        hidden = hidden and parameter.ndim > 1 and min(parameter.shape[:2]) > 1 and name not in tables
-        decays = parameter.ndim > 1 and (decay_embeddings or name not in tables)
+        hidden = hidden and kinds[name] == "weight" and parameter.ndim > 1 and min(parameter.shape[:2]) > 1
+        decays = kinds[name] == "weight" or (kinds[name] == "embedding" and decay_embeddings)
         key = (layer_decay**below, decays, hidden)
         new: Group = {"params": [], "lr_scale": key[0], "hidden": hidden, **({} if decays else {"weight_decay": 0.0})}
         groups.setdefault(key, new)["params"].append(parameter)
@@ -89,25 +87,14 @@ def _numbers(encoder: nn.Module) -> tuple[dict[str, int], int]:
 
 
 def _by_timm(encoder: nn.Module, prefix: str, model: Any) -> tuple[dict[str, int], int]:
-    from timm.models import group_parameters
+    """Return the layers as `timm.optim.param_groups_layer_decay` counts them for the same model with its classifier.
 
-    own = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
-    top = max(own.values()) + 1
-    return {name: own.get(name.removeprefix(prefix), top) for name, _ in encoder.named_parameters()}, top
+    In the classifier's layer, that of our heads, are also the norms behind the pooling (`fc_norm`, `head.norm`).
+    """
+    from timm.models._manipulate import group_with_matcher
 
-
-def _tables(module: nn.Module) -> set[str]:
-    """Return the names of word vectors, positions and learned tokens, and of what timm and open_clip list as such."""
-    return {
-        f"{path}.{name}".removeprefix(".") for path, part in module.named_modules() for name in _own_tables(path, part)
-    }
-
-
-def _own_tables(path: str, part: Any) -> Iterator[str]:
-    if hasattr(part, "no_weight_decay"):
-        yield from part.no_weight_decay()
-    for name, _ in part.named_parameters(recurse=False):
-        # What a dictionary holds is called by modalities; the dictionary says what it is.
-        called = path.rpartition(".")[2] if isinstance(part, nn.ParameterDict) else name
-        if isinstance(part, nn.Embedding) or _TABLES.search(called):
-            yield name
+    classifier = model.default_cfg.get("classifier", "head")
+    head = f"{classifier if isinstance(classifier, str) else classifier[0]}.weight"
+    names = [(name, None) for name in dict.fromkeys([*(name for name, _ in model.named_parameters()), head])]
+    own = group_with_matcher(iter(names), model.group_matcher(coarse=False), reverse=True)
+    return {name: own.get(name.removeprefix(prefix), own[head]) for name, _ in encoder.named_parameters()}, own[head]
