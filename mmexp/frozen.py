@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmexp.caching import fingerprint
 from mmexp.caching.entry import Entry
 from mmexp.caching.settings import CacheSettings
+from mmexp.data.chosen import sources_of
 from mmexp.data.loading import PreparedSamples
 from mmexp.errors import RequestError
 from mmexp.frozen_parts import TEACHER, FrozenPart
@@ -91,6 +92,7 @@ class Keeping:
             "inputs": fingerprint.of_prepared(part.inputs(samples, [(row, view) for row in rows])),
             "view": view,
             "variation": (seed, self.augmentations) if varied else None,
+            "reading": fingerprint.of_source([*sources_of(samples.samples), *(varied.augmentations if varied else ())]),
             "precision": self.precision_name,
             "dtype": self.settings.dtype,
             "code": fingerprint.of_code(),

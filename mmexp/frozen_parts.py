@@ -60,7 +60,7 @@ class FrozenPart:
             "weights": fingerprint.of_parts(self.module, self.prefix.resting)
             if self.prefix
             else fingerprint.of_module(self.module),
-            "source": fingerprint.of_source(self.module),
+            "source": fingerprint.of_source(self.module.modules()),
             "says": says,
         }
 

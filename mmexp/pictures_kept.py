@@ -7,6 +7,7 @@ import torch
 
 from mmexp.caching import fingerprint
 from mmexp.caching.settings import CacheSettings
+from mmexp.data.chosen import sources_of
 from mmexp.data.decoded import Decoded
 from mmexp.data.loading import PreparedSamples
 from mmexp.errors import RequestError
@@ -57,6 +58,7 @@ def _about(split: str, samples: PreparedSamples, reader: Decoded, source: DataSo
         "rows": len(samples),
         "size": reader.encoder.image_size,
         "inputs": fingerprint.of_prepared(reader.decode(rows)) if rows else "",
+        "reading": fingerprint.of_source([*sources_of(held), reader.encoder]),
         "view": -1,
         "variation": None,
         "code": fingerprint.of_code(),

@@ -25,6 +25,7 @@ SHARED = (
     "draws",
     "spacing",
     "state_dicts",
+    "source_closure",
 )
 # What each room may import of the package; a file at the top is a room of its own.
 MAY = {
@@ -46,6 +47,7 @@ MAY = {
     "spacing": set(),
     "state_dicts": {"errors"},
     "pace": set(),
+    "source_closure": {"trust"},
     **{leaf: {*SHARED, leaf} for leaf in LEAVES},
     "micro_batches": {"types"},
     "blocks": {"errors", "attention", "adapters", "micro_batches", "model"},

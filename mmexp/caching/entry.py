@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmexp.errors import RequestError
+
 # Of these tensors (B, N, ...) only the places are kept at which the `mask (B, N)` beside them is true.
 BY_PLACE = ("tokens", "ids")
 MANIFEST = "entry.json"
@@ -76,10 +78,21 @@ class EntryWriter:
                 tensor = tensor.sum(1)  # how many places of a row are real
             elif by_place:
                 tensor = tensor[mask]
-            tensor = tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+            tensor = self._stored(tensor) if tensor.is_floating_point() else tensor
             if name not in self.arrays:
                 self.arrays[name] = ArrayWriter(self.folder, f"{name.replace('/', '.')}.bin", by_place)
             self.arrays[name].add(tensor)
+
+    def _stored(self, tensor: Tensor) -> Tensor:
+        """Return a tensor in the type on disk. Raises RequestError for numbers that are too large for it."""
+        stored = tensor.to(self.dtype)
+        if (stored.isinf() & tensor.isfinite()).any():
+            name = str(self.dtype).removeprefix("torch.")
+            raise RequestError(
+                f"cache.dtype={name}: an output of a frozen part is {tensor.abs().max():.3g}, and {name} ends at "
+                f"{torch.finfo(self.dtype).max:.3g}. Set cache.dtype=bfloat16 or float32."
+            )
+        return stored
 
     def close(self, key: str, about: Mapping[str, Any]) -> None:
         """Write the manifest, without which the folder is no artefact."""

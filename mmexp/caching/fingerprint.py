@@ -1,33 +1,24 @@
 """What the outputs of a frozen part depend on, as short digests: weights, settings, code, inputs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-PACKAGE = Path(__file__).parents[1]
-# Whatever turns a sample into an output.
-CODE = (
-    "adapters",
-    "encoders",
-    "fusion",
-    "objectives",
-    "data",
-    "augmentations",
-    "attention.py",
-    "positions.py",
-    "transformer_block.py",
-    "draws.py",
-    "model.py",
-    "prefix.py",
-    "teacher.py",
+from mmexp import source_closure
+
+# Whose functions turn a sample into an output; one that is not installed has none.
+LIBRARIES = (
+    *("torch", "torchvision", "torchaudio", "timm", "transformers", "open_clip_torch", "tokenizers", "peft"),
+    *("numpy", "pillow", "soundfile", "av"),
 )
-LIBRARIES = ("torch", "timm", "transformers", "open_clip_torch", "tokenizers", "pillow")
 # Counts what it has seen, and has no part in what it says.
 _COUNTERS = ("cut", "training")
 
@@ -73,9 +64,19 @@ def _content(tensor: Tensor) -> Any:
 
 def _settings(part: nn.Module) -> Iterator[tuple[str, str]]:
     for name, value in vars(part).items():
-        plain = value if isinstance(value, tuple | list) else (value,)
-        if name not in _COUNTERS and all(isinstance(v, str | int | float | type(None)) for v in plain):
+        # Private mappings of a module are torch's registers of hooks and of what the state holds.
+        registers = name.startswith("_") and isinstance(value, Mapping)
+        if name not in _COUNTERS and not registers and _is_plain(value):
             yield name, repr(value)
+
+
+def _is_plain(value: Any) -> bool:
+    """Say whether a setting's `repr` tells all of it: numbers, texts, types of tensors, and what is made of such."""
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, [*value, *value.values()]))
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return isinstance(value, str | int | float | torch.dtype | Path | type(None))
 
 
 def of_prepared(prepared: Mapping[str, Any]) -> str:
@@ -89,18 +90,25 @@ def of_prepared(prepared: Mapping[str, Any]) -> str:
 
 @cache
 def of_code() -> str:
-    """Return a digest of our code that a sample goes through, and the versions of the libraries below it."""
-    total = sha256(repr([version(name) for name in LIBRARIES]).encode())
-    for name in CODE:
-        path = PACKAGE / name
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            total.update(file.read_bytes())
-    return total.hexdigest()[:20]
+    """Return a digest of mmexp's source files that a run imports, and of the versions of the libraries below it."""
+    return digest(source_closure.digest(source_closure.own_modules()), [(name, _version(name)) for name in LIBRARIES])
 
 
-def of_source(module: nn.Module) -> str:
-    """Return a digest of the files in which the classes of a part stand, a user's own among them."""
-    import inspect
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return ""
 
-    files = {inspect.getfile(type(part)) for part in module.modules()}
-    return digest(*(Path(file).read_text() for file in sorted(files)))
+
+def of_source(things: Iterable[Any]) -> str:
+    """Return a digest of the files in which the classes of some objects stand, and of what these files import.
+
+    Of installed libraries it is the files alone, whose versions stand for the rest.
+    """
+    classes = {type(one) for one in things}
+    files = source_closure.closure(one.__module__ for one in classes if not one.__module__.startswith("mmexp."))
+    for one in classes:
+        with suppress(TypeError, OSError):  # of a class that was made where there is no file
+            files.setdefault(one.__module__, Path(inspect.getfile(one)))
+    return source_closure.digest(files)[:20]

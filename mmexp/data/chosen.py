@@ -43,6 +43,12 @@ def items_of(samples: Any, modalities: Iterable[str]) -> dict[str, np.ndarray]:
     return {name: np.where(present[name], own, MISSING) if name in present else own for name, own in found.items()}
 
 
+def sources_of(samples: Any) -> list[Any]:
+    """Return `samples` and all those of which they are some rows, down to what reads."""
+    inner = getattr(samples, "samples", None)
+    return [samples, *(sources_of(inner) if inner is not None else ())]
+
+
 class ChosenSamples:
     """Some rows of any `samples`. Where they are all rows of a split, `read_as` may name it: what is kept of it serves both."""
 

@@ -1,5 +1,7 @@
 """What lies below the lowest trained block of a tower: found on every kind, and gone on from to the same encodings."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -93,6 +95,27 @@ def test_patches_left_out_and_numbers_beyond_fp16_are_not_kept(tmp_path):
         encoder.get_submodule(prefix_of(encoder, batch, torch.float16).skipped[-1]).mlp.fc2.bias.fill_(1e5)
     assert prefix_of(encoder, batch, torch.float16) is None
     assert prefix_of(encoder, batch, torch.float32) is not None
+
+
+@pytest.mark.parametrize("massive", [0.0, 1e3])
+def test_a_massive_channel_hides_no_error_of_the_others(massive, tmp_path):
+    model, modality = adapted("vit", tmp_path, LastK())
+    encoder = model.encoders[modality]
+    batch = prepared(encoder)
+    assert prefix_of(encoder, batch, torch.float16) is not None
+    # Past the blocks a way from the input to the encoding, which going on from the prefix leaves out: 15 % of each channel.
+    share = 0.0
+
+    def past_the_blocks(_, inputs, said):
+        light = inputs[0]["pixels"].float().flatten(1).mean(1, keepdim=True) / 255
+        pooled = said.pooled + share * said.pooled.abs().mean() * light
+        pooled[:, 0] += massive
+        return replace(said, pooled=pooled)
+
+    encoder.register_forward_hook(past_the_blocks)
+    assert prefix_of(encoder, batch, torch.float16) is not None
+    share = 0.15
+    assert prefix_of(encoder, batch, torch.float16) is None
 
 
 def test_what_is_below_rests_and_alone_names_the_artefact(tmp_path):

@@ -183,3 +183,11 @@ def test_another_process_opens_its_own_maps(tmp_path):
     entry.read([0])
     assert len(pickle.dumps(entry)) < 2000 < entry.size * 10
     assert torch.equal(pickle.loads(pickle.dumps(entry)).read([1])["pooled"], entry.read([1])["pooled"])
+
+
+def test_numbers_that_the_type_on_disk_cannot_hold_are_refused(tmp_path):
+    large = torch.tensor([[1.0, 7e4]])
+    with pytest.raises(RequestError, match=r"cache.dtype=float16: .* is 7e\+04, and float16 ends at 6.55e\+04"):
+        Store(tmp_path, 1e9).obtain("k", {}, torch.float16, lambda: [{"pooled": large}])
+    assert not list(tmp_path.glob("[!.]*"))
+    Store(tmp_path, 1e9).obtain("k", {}, torch.bfloat16, lambda: [{"pooled": large}])
