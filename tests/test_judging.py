@@ -12,7 +12,6 @@ from torch import nn
 
 from mmexp.judging import corruptions
 from mmexp.judging.missing import shapley
-from mmexp.judging.ranking import mean_average_precision
 from mmexp.judging.space import uniformity
 from mmexp.model import Model
 from mmexp.tasks.views import StepViews, Without
@@ -24,16 +23,6 @@ RUN += ("budget.steps=4", "evaluate=false", "hardware.threads=1", "hydra.run.dir
 
 def told(place: str) -> dict[str, float]:
     return json.loads((Path("outputs/evaluations") / place / "metrics.json").read_text())
-
-
-def test_average_precision_is_that_of_scikit_learn():
-    from sklearn.metrics import average_precision_score
-
-    torch.manual_seed(0)
-    queries, keys, concept = torch.randn(40, 8), torch.randn(40, 8), torch.randint(9, (40,))
-    scores = queries @ keys.T
-    own = [average_precision_score((concept == concept[i]).numpy(), scores[i].numpy()) for i in range(40)]
-    assert mean_average_precision(queries, keys, concept) == pytest.approx(np.mean(own), abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["noise", "blur", "jpeg", "occlusion"])

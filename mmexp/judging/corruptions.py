@@ -101,9 +101,17 @@ class Spoilt(ChosenSamples):
     def read(self, row: int, modality: str, rng: Draws | None = None) -> Any:
         """Return a raw value, spoilt if it is of that modality."""
         value = super().read(row, modality, rng)
-        if modality != self.modality:
-            return value
-        return self.spoil(value, self.strength, np.random.default_rng([row, self.strength, len(self.kind)]))
+        return self._spoilt(value, row) if modality == self.modality else value
+
+    def texts(self, row: int) -> list[str]:
+        """Return the texts of a row, each spoilt if texts are."""
+        texts = super().texts(row)
+        return (
+            [self._spoilt(text, row, place) for place, text in enumerate(texts)] if self.modality == "text" else texts
+        )
+
+    def _spoilt(self, value: Any, row: int, *place: int) -> Any:
+        return self.spoil(value, self.strength, np.random.default_rng([row, self.strength, len(self.kind), *place]))
 
 
 def robustness(judged: Judged, samples: Samples) -> dict[str, float]:

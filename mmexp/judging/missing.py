@@ -3,21 +3,25 @@
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 from math import factorial
+from types import MappingProxyType
 
 import torch
 
 from mmexp.judging.said import Judged, headline
 from mmexp.tasks.evaluation import Gathered
+from mmexp.tasks.retrieval import Captions
 from mmexp.tasks.said import said_of
 from mmexp.tasks.views import StepViews, Without
 from mmexp.types import Batch
 
 
 @torch.inference_mode()
-def subsets(judged: Judged, batches: Iterable[Batch]) -> dict[str, Gathered]:
+def subsets(
+    judged: Judged, batches: Iterable[Batch], captions: Mapping[str, Captions] = MappingProxyType({})
+) -> dict[str, Gathered]:
     """Return what a model says where nothing but `<a>+<b>` is there, for every subset of the modalities, the whole one first.
 
-    Each row is encoded once: an encoder knows nothing of the others.
+    Each row is encoded once: an encoder knows nothing of the others. `captions` are the texts of rows that have several.
     """
     judged.model.eval()
     names = list(judged.model.encoders)
@@ -27,6 +31,8 @@ def subsets(judged: Judged, batches: Iterable[Batch]) -> dict[str, Gathered]:
         whole = StepViews(judged.model, batch, 0, 0, lambda tensor: tensor)
         for kept, into in zip(chosen, found.values(), strict=True):
             into.add({}, said_of(Without(whole, kept), judged.heads), len(batch["index"]))
+    for into in found.values():
+        into.captions = dict(captions)
     return found
 
 

@@ -10,7 +10,9 @@ from torch import nn
 from mmexp.data.loaders import evaluation_loader
 from mmexp.data.loading import Loading
 from mmexp.model import Model
+from mmexp.tasks.caption_vectors import caption_vectors
 from mmexp.tasks.evaluation import Gathered
+from mmexp.tasks.retrieval import Captions
 from mmexp.tasks.said import first_with, said_of
 from mmexp.tasks.views import StepViews
 from mmexp.types import Batch, Samples
@@ -44,7 +46,14 @@ def gather(judged: Judged, samples: Samples) -> Gathered:
     for batch in batches_of(judged, samples):
         views = StepViews(judged.model, batch, 0, 0, lambda tensor: tensor)
         found.add({}, said_of(views, judged.heads), len(batch["index"]))
+    found.captions = captions_of(judged, samples)
     return found
+
+
+def captions_of(judged: Judged, samples: Samples) -> dict[str, Captions]:
+    """Return the vectors of each text of the rows that have several."""
+    embedding = judged.first_with("embed")
+    return caption_vectors(judged.model, embedding.embed, samples) if embedding else {}
 
 
 def headline(metrics: Mapping[str, float]) -> tuple[str, float] | None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from mmexp.data.chosen import ChosenSamples, whole_rows
 from mmexp.judging import corruptions, missing, probing, ranking, space
-from mmexp.judging.said import Judged, batches_of
+from mmexp.judging.said import Judged, batches_of, captions_of
 from mmexp.types import DataSource, Samples
 
 Study = Callable[[Judged, DataSource, str], dict[str, float]]
@@ -26,6 +26,10 @@ def _contributions(judged: Judged, samples: Samples) -> dict[str, float]:
     return missing.contributions(judged, batches_of(judged, ChosenSamples(samples, whole))) if len(whole) else {}
 
 
+def _missing(judged: Judged, samples: Samples) -> dict[str, float]:
+    return missing.told(missing.subsets(judged, batches_of(judged, samples), captions_of(judged, samples)))
+
+
 STUDIES: dict[str, Study] = {
     "map": _of_set(ranking.precision),
     "groups": lambda judged, source, split: ranking.by_group(judged, source.splits[split], source.classes),
@@ -33,7 +37,7 @@ STUDIES: dict[str, Study] = {
     "few_shot": _of_features(probing.few_shot),
     "knn": _of_features(probing.neighbours),
     "calibration": _of_features(probing.calibration),
-    "missing": _of_set(lambda judged, samples: missing.told(missing.subsets(judged, batches_of(judged, samples)))),
+    "missing": _of_set(_missing),
     "contributions": _of_set(_contributions),
     "space": _of_set(space.geometry),
     "corruptions": _of_set(corruptions.robustness),

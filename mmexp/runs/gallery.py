@@ -1,6 +1,5 @@
 """What the report shows: what was retrieved, what was taken for what, what was written, how samples were augmented."""
 
-from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -8,11 +7,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mmexp.data.chosen import texts_of
 from mmexp.data.loading import PreparedSamples
 from mmexp.data.orders import AS_IT_IS
 from mmexp.runs.report import Answer, Captioned, Confusion, Gallery, Query, Retrieved, Version
 from mmexp.tasks.base import Task
 from mmexp.tasks.captions import written
+from mmexp.tasks.evaluation import Gathered
+from mmexp.tasks.retrieval import Direction, Distinct
 from mmexp.types import DataSource, Samples
 
 QUERIES, RETRIEVED = 8, 6
@@ -31,7 +33,7 @@ def make_gallery(task: Task, source: DataSource, train: PreparedSamples) -> Gall
     for split, gathered in task.gathered.items():
         whole = gathered.stacked()
         if split.startswith("test"):
-            retrieval |= _directions(source, split, whole, task)
+            retrieval |= _directions(source, split, gathered, task)
         if split == "test" and "logits" in whole:
             confusion = _confusion(whole, list(source.classes))
             answers = _answers(source, source.splits[split], whole)
@@ -58,14 +60,14 @@ def _read(train: PreparedSamples, rows: list[int], epoch: int) -> list[Version]:
     return [Version(picture, text) for picture, text in zip(pictures, texts, strict=True)]
 
 
-def _directions(source: DataSource, split: str, whole: dict[str, Tensor], task: Task) -> dict[str, list[Query]]:
-    """Return the queries of every direction between modalities that any row has both of."""
-    names = sorted((name for name in source.modalities if f"vector/{name}" in whole), key=_texts_first)
-    kinds = {name: task.model.encoders[name].modality for name in names}
+def _directions(source: DataSource, split: str, gathered: Gathered, task: Task) -> dict[str, list[Query]]:
+    """Return the queries of every direction between modalities that any row has both of, those of texts first."""
+    ways = {(query, key): way for query, key, way in gathered.directions()}
+    samples, names = source.splits[split], {name for names in ways for name in names}
+    kinds = {name: task.model.encoders[name].modality for name in source.modalities if name in names}
     return {
-        f"{query} to {key}, {split}": _queries(source.splits[split], whole, query, key, kinds)
-        for query, key in permutations(names, 2)
-        if len(_paired(whole, query, key))
+        f"{query} to {key}, {split}": _queries(samples, ways[query, key], query, key, kinds)
+        for query, key in sorted(ways, key=lambda names: [_texts_first(name) for name in names])
     }
 
 
@@ -73,31 +75,28 @@ def _texts_first(name: str) -> tuple[bool, str]:
     return name != "text", name
 
 
-def _queries(samples: Samples, whole: dict[str, Tensor], query: str, key: str, kinds: dict[str, str]) -> list[Query]:
-    """Return queries spread evenly over the set, each with its best candidates, equal texts shown once."""
+def _queries(samples: Samples, way: Direction, query: str, key: str, kinds: dict[str, str]) -> list[Query]:
+    """Return queries spread evenly over the distinct ones, each with its best candidates."""
     # Of many directions fewer queries, for a page has no room for all.
-    paired = _paired(whole, query, key)
-    rows = spread(paired, QUERIES if len(kinds) == 2 else QUERIES // 2)
-    score = whole[f"vector/{query}"][rows].float() @ whole[f"vector/{key}"].float().T
+    chosen = spread(torch.arange(len(way.query)), QUERIES if len(kinds) == 2 else QUERIES // 2)
     found = []
-    for row, scores in zip(rows, score, strict=True):
-        best: dict[str, Retrieved] = {}
-        for other in paired[scores[paired].argsort(descending=True)].tolist():
-            told = _told(samples, other, key, kinds)
-            right = bool(whole["concept"][other] == whole["concept"][row])
-            same = told["text"] if kinds[key] == "text" else str(other)
-            best.setdefault(same, Retrieved(score=float(scores[other]), right=right, **told))
-            if len(best) == RETRIEVED:
-                break
-        found.append(Query(retrieved=list(best.values()), **_told(samples, row, query, kinds)))
+    for one, scores in zip(chosen, way.query.vectors[chosen] @ way.key.vectors.T, strict=True):
+        relevant = way.relevant(slice(one, one + 1))[0]
+        best = [
+            Retrieved(
+                score=float(scores[other]), right=bool(relevant[other]), **_item(samples, way.key, other, key, kinds)
+            )
+            for other in scores.argsort(descending=True)[:RETRIEVED].tolist()
+        ]
+        found.append(Query(retrieved=best, **_item(samples, way.query, one, query, kinds)))
     return found
 
 
-def _paired(whole: dict[str, Tensor], query: str, key: str) -> Tensor:
-    """Return the rows that have both modalities."""
-    everywhere = torch.ones_like(whole["concept"], dtype=torch.bool)
-    there = [whole.get(f"present/{name}", everywhere) for name in (query, key)]
-    return (there[0] & there[1]).nonzero().flatten()
+def _item(samples: Samples, distinct: Distinct, number: int, name: str, kinds: dict[str, str]) -> dict[str, Any]:
+    """Return what is shown of a distinct item: that of the first row which holds it; of several texts its own."""
+    row, place = int(distinct.row[number]), int(distinct.place[number])
+    shown = _told(samples, row, name, kinds)
+    return {**shown, "text": texts_of(samples, row)[place]} if place >= 0 else shown
 
 
 def _has(samples: Samples, row: int, name: str) -> bool:

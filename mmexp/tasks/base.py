@@ -30,7 +30,7 @@ class Task(L.LightningModule):
     `splits` names the evaluation sets in the order of their loaders; `samples` are the rows of each by its name. By
     `class_texts`, some of each class, evaluations classify zero-shot. `steps_per_epoch` is told in the history as `epoch`.
     `optimizer` is given the task. `pace` says how far the run is; where it has a limit of seconds, `clock` tells those of
-    training so far.
+    training so far. `reported` names the losses and numbers of a step, once one was tried.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Task(L.LightningModule):
         self.samples: Mapping[str, Samples] = {}
         self.class_texts: list[list[str]] = []
         self.results: dict[str, float] = {}
+        self.reported: list[str] | None = None
         self.gathered: dict[str, Gathered] = {}
 
     @property
@@ -244,7 +245,8 @@ class Task(L.LightningModule):
             embed = self.first_with("embed").embed if self.class_texts else None
             classes = class_vectors(self.model, embed, self.class_texts).cpu() if embed else None
         for split, gathered in self.gathered.items():
-            found = numbers_of(gathered, self.model, objectives, self.samples[split], classes)
+            with self.trainer.precision_plugin.forward_context():
+                found = numbers_of(gathered, self.model, objectives, self.samples[split], classes)
             numbers = {f"{split}/{name}": value for name, value in found.items()}
             self.results |= numbers
             shown = {name: value for name, value in numbers.items() if not name.endswith(("_chance", "candidates"))}

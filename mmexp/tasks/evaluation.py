@@ -1,22 +1,27 @@
 """What a task gathers over an evaluation set, and the numbers it becomes."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from math import isnan
 
 import torch
 from torch import Tensor
 
 from mmexp.tasks.neighbours import neighbour_metrics
-from mmexp.tasks.retrieval import retrieval_metrics
+from mmexp.tasks.retrieval import Captions, Direction, directions, retrieval_metrics
 
 
 class Gathered:
-    """Sums of scalars weighted by rows, and the vectors, logits and concepts of all rows of one evaluation set."""
+    """Sums of scalars weighted by rows, and the vectors, logits and concepts of all rows of one evaluation set.
+
+    `captions` holds by modality the vectors of each text of the rows that have several.
+    """
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = defaultdict(float)
         self.rows: dict[str, int] = defaultdict(int)
         self.tensors: dict[str, list[Tensor]] = defaultdict(list)
+        self.captions: dict[str, Captions] = {}
 
     def add(self, scalars: dict[str, Tensor], tensors: dict[str, Tensor], rows: int) -> None:
         """Add one batch: `scalars` are its means, NaN where nothing is known; `tensors` have a row for each of its `rows`."""
@@ -38,14 +43,22 @@ class Gathered:
         """Return the tensors over all rows whose name begins with `part`, by the rest of their names."""
         return _below(self.stacked(), part)
 
+    def directions(self) -> Iterator[tuple[str, str, Direction]]:
+        """Yield query modality, key modality and the retrieval from one to the other, of every two that some row has."""
+        yield from directions(*self._retrieved(self.stacked()), self.captions)
+
+    @staticmethod
+    def _retrieved(whole: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Return vectors, concept, presence and items."""
+        return _below(whole, "vector/"), whole["concept"], _below(whole, "present/"), _below(whole, "item/")
+
     def metrics(self) -> dict[str, float]:
         """Return the flat numbers of this evaluation set, without its name in front."""
         numbers = {name: total / self.rows[name] for name, total in self.sums.items()}
         whole = self.stacked()
-        vectors, pooled, present = (_below(whole, part) for part in ("vector/", "pooled/", "present/"))
-        numbers |= neighbour_metrics(pooled, whole["concept"], whole["label"], present)
-        if len(vectors) > 1:
-            numbers |= retrieval_metrics(vectors, whole["concept"], present)
+        pooled, present, items = (_below(whole, part) for part in ("pooled/", "present/", "item/"))
+        numbers |= neighbour_metrics(pooled, whole["concept"], whole["label"], present, items)
+        numbers |= retrieval_metrics(*self._retrieved(whole), self.captions)
         if "logits" in whole:
             numbers |= classification_metrics(whole["logits"], whole["label"])
         if "marks" in whole:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mmexp.model import Model
+from mmexp.tasks.caption_vectors import caption_vectors
 from mmexp.tasks.captions import caption_metrics, chosen_rows, write_captions
 from mmexp.tasks.evaluation import Gathered
 from mmexp.tasks.said import first_with, said_of
@@ -32,6 +33,8 @@ def numbers_of(
     gathered: Gathered, model: Model, objectives: Mapping[str, Any], samples: Samples, classes: Tensor | None
 ) -> dict[str, float]:
     """Return the flat numbers of an evaluation set, without its name in front; with `classes (C, D)` zero-shot ones too."""
+    if embedding := first_with(objectives, "embed"):
+        gathered.captions = caption_vectors(model, embedding.embed, samples)
     numbers = gathered.metrics()
     if classes is not None:
         label, present = gathered.stacked()["label"], gathered.below("present/")

@@ -21,12 +21,13 @@ def first_with(objectives: Mapping[str, Any], method: str) -> Any:
 def said_of(views: StepViews, objectives: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the rows that whole-set metrics need: `pooled/<m>`, `vector/<m>` of the first space, `logits`, what is right.
 
-    `present/<m>` says which rows have a modality that some lack.
+    `present/<m>` says which rows have a modality that some lack, `item/<m>` which item of it a row holds.
     """
     encoded = views.encoded()
     rows = {key: views.batch[key] for key in KNOWN if key in views.batch}
     rows |= {f"pooled/{name}": one.pooled for name, one in encoded.items()}
     rows |= {f"present/{name}": there for name, there in views.batch.get("present", {}).items()}
+    rows |= {f"item/{name}": item for name, item in views.batch.get("items", {}).items() if name in encoded}
     if embedding := first_with(objectives, "embed"):
         rows |= {f"vector/{name}": vector for name, vector in embedding.embed(encoded).items()}
     for objective in objectives.values():
