@@ -54,7 +54,16 @@ square of each token of a grid, `logits (B, C)` of its classes, and what it wrot
 """
 
 Shown = dict[str, Tensor]
-"""What each row of a batch shows in one modality: `concept (B, K)`, `label (B, K)`, and the `share (B, K)` of each, sum 1."""
+"""What each row of a batch shows in one modality: `concept (B, K)`, `label (B, K)`, and the `share (B, K)` of each, sum 1.
+
+`item/<modality> (B, K)` are the items of the K rows that it was made of, in all modalities.
+"""
+
+
+def identity(batch: Batch) -> dict[str, Tensor]:
+    """Return by what a row is told from others: `concept`, `label` and `item/<modality>` of every modality, (B,) each."""
+    items = {f"item/{name}": item for name, item in batch.get("items", {}).items()}
+    return {"concept": batch["concept"], "label": batch["label"], **items}
 
 
 @dataclass

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mmexp.draws import generators
-from mmexp.types import Batch, Draws, PositiveFloat, Prepared
+from mmexp.types import Batch, Draws, PositiveFloat, Prepared, identity
 
 
 class Mixup:
@@ -27,7 +27,7 @@ class Mixup:
         drawn = torch.tensor([rng.beta(self.alpha, self.alpha) for rng in generators(draws, "mixup")]).float()
         share = torch.maximum(drawn, 1 - drawn)
         after = _next(len(share), batch.get("present", {}).get("image"))
-        shown = {name: torch.stack([batch[name], batch[name][after]], 1) for name in ("concept", "label")}
+        shown = {name: torch.stack([value, value[after]], 1) for name, value in identity(batch).items()}
         shown["share"] = torch.stack([share, 1 - share], 1)
         image = _blended(batch["image"], share, after)
         mixed = {**batch, "image": image, "shown": {**batch.get("shown", {}), "image": shown}}

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mmexp.types import Batch, Draws, Fraction
+from mmexp.types import Batch, Draws, Fraction, identity
 
 
 class Swap:
@@ -28,7 +28,7 @@ class Swap:
         chosen = chosen.nonzero().squeeze(1)
         order = torch.arange(len(batch["index"]))
         order[chosen] = chosen.roll(-1)
-        shown = {name: batch[name][order, None] for name in ("concept", "label")}
+        shown = {name: value[order, None] for name, value in identity(batch).items()}
         shown["share"] = torch.ones(len(order), 1)
         swapped = _in_order(batch, order) | {"shown": {**batch.get("shown", {}), "text": shown}}
         return swapped | ({"teacher": _in_order(batch["teacher"], order)} if "teacher" in batch else {})

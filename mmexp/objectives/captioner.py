@@ -123,8 +123,8 @@ class Captioner(nn.Module):
         losses = self._losses(views, ids, given, predicted[:, 1:], self.label_smoothing)
         # What a teacher wrote is of what the source shows, whatever text the batch has.
         told = [*self.source.modalities, *([] if self.teachers_words else ["text"])]
-        there = [] if known is None else [views.encoded()[name].there() for name in told]
-        share = belongs([shown(views.batch, name) for name in told], there)
+        there = None if known is None else {name: views.encoded()[name].there() for name in told}
+        share = belongs({name: shown(views.batch, name) for name in told}, there)
         weight = (predicted[:, 1:] * share[:, None])[predicted[:, 1:]]
         total = views.gather(weight.sum()[None]).mean()
         return Terms({self.name: (losses * weight).sum() / total.where(total > 0, 1)})

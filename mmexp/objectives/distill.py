@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from mmexp.objectives.contrastive import info_nce
 from mmexp.objectives.heads import Heads
 from mmexp.objectives.presence import Both, Presence
-from mmexp.objectives.shown import pairwise, shown
+from mmexp.objectives.shown import gathered, pairwise, related_items, shown
 from mmexp.objectives.similarity import similarity
 from mmexp.shapes import ModelShape
 from mmexp.step import Terms, Views
@@ -19,7 +19,7 @@ class Distill(nn.Module):
     """`embedding` weighs the distance to the teacher's vectors (FD), `logits` the divergence of the similarities (CRD).
 
     `interactive` (ICL) weighs InfoNCE of the student's vectors against the teacher's of the other modality, right where they
-    show one concept.
+    show one concept or item.
     """
 
     needs = ("pooled", "teacher.vectors")
@@ -65,8 +65,9 @@ class Distill(nn.Module):
 
             losses["distill_logits"] = self.logits * presence.mean(self, views, pairs, diverging, students)
         if self.interactive:
-            content = {name: shown(views.batch, name) for name in student}
-            right = {(a, b): pairwise(views, content[a], content[b]) for a, b in pairs}
+            content, items = {name: shown(views.batch, name) for name in student}, related_items(views, student)
+            keys = {name: gathered(views, part, items) for name, part in content.items()}
+            right = {(a, b): pairwise(content[a], keys[b], [m for m in (a, b) if m in items]) for a, b in pairs}
 
             def interacting(a: str, b: str, rows: Both) -> Tensor:
                 positive = right[a, b][rows.own][:, rows.every]

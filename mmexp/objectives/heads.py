@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmexp.errors import RequestError, nearest
 from mmexp.objectives.presence import Presence, term
-from mmexp.objectives.shown import pairwise, shown
+from mmexp.objectives.shown import gathered, pairwise, related_items, shown
 from mmexp.objectives.similarity import unit
 from mmexp.objectives.tiles import LARGE, Right
 from mmexp.step import Views
@@ -76,34 +76,31 @@ def align(
 ) -> Tensor:
     """Return the weighted sum over pairs of `loss(queries (B, D), keys (K, D), positive=(B, K))`, for `own` vectors (B, D).
 
-    Keys are the rows of all processes, positive where they show the query's concept: with `shares` by how far they do,
-    else wherever they show anything of it. Each pair counts as the mean of its two directions; `both_ways` false spares
-    the second one where the loss is the same from either side. Rows that lack one of a pair are neither queries nor keys of it.
-    Where there are many similarities, `tiled(queries, keys, right=Right)` says the same as `loss` without all of them at once; if
-    both directions have the same similarities it is asked once, with `both_ways=True`.
+    Keys are the rows of all processes, positive where they show the query's concept or hold one of its items: with `shares` by
+    how far they do, else wherever they show anything of it. Each pair counts as the mean of its two directions; `both_ways`
+    false spares the second one where the loss is the same from either side. Rows that lack one of a pair are neither queries
+    nor keys of it. Where there are many similarities, `tiled(queries, keys, right=Right)` says the same as `loss` without all
+    of them at once; if both directions have the same similarities it is asked once, with `both_ways=True`.
     """
     content = {name: shown(views.batch, name) for name in own}
+    items = related_items(views, own)
+    told = {name: gathered(views, part, items) for name, part in content.items()}
     every = {name: views.gather(vectors) for name, vectors in own.items()}
     presence = Presence(views, views.encoded())
     # Read off the rows there are, so that all processes do the same.
     large = tiled is not None and all(len(own[name]) * len(every[name]) >= LARGE for name in own)
-    told = (
-        {name: {n: views.gather(part[n]) for n in ("concept", "share")} for name, part in content.items()}
-        if large
-        else {}
-    )
 
     def one_way(a: str, b: str, **asked: bool) -> Tensor:
-        rows = presence.both(a, b)
+        rows, same = presence.both(a, b), [name for name in (a, b) if name in items]
         if large:
             queries, keys = (
                 {n: t[chosen] for n, t in part.items()}
                 for part, chosen in ((content[a], rows.own), (told[b], rows.every))
             )
-            right = Right(queries, keys, wholly=not shares)
+            right = Right(queries, keys, wholly=not shares, items=same)
             found = partial(cast(Any, tiled), right=right, **asked)
         else:
-            positive = pairwise(views, content[a], content[b])
+            positive = pairwise(content[a], told[b], same)
             found = partial(loss, positive=(positive if shares else positive > 0)[rows.own][:, rows.every])
         return term(objective, views, rows, lambda: found(own[a][rows.own], every[b][rows.every]), every[b])
 

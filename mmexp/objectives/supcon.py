@@ -9,28 +9,29 @@ from torch import Tensor, nn
 from mmexp.objectives.contrastive import info_nce
 from mmexp.objectives.heads import one_space, over_pairs, pair_weights
 from mmexp.objectives.presence import Both, Presence, term
+from mmexp.objectives.shown import related_items
 from mmexp.shapes import ModelShape
 from mmexp.step import Terms, Views
 from mmexp.types import Encoded, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
-def relations(key: Tensor, keys: Tensor, index: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+def relations(same: Tensor, known: Tensor, index: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
     """Return which of the vectors of two modalities are positives of each other, and which are candidates: (2B, 2K).
 
-    `key (B,)` and `keys (K,)` are equal where rows belong together and -1 where that is not known; `index (B,)` and
-    `indices (K,)` number the rows, since a vector is no candidate of its own.
+    `same (B, K)` is true where rows belong together, `known (K,)` where it is known of a row with which others it does;
+    `index (B,)` and `indices (K,)` number the rows, since a vector is no candidate of its own.
     """
     itself = index[:, None] == indices[None]
-    among = (keys >= 0).repeat(2) & ~torch.block_diag(itself, itself)
-    return (key[:, None] == keys[None]).repeat(2, 2) & among, among
+    among = known.repeat(2) & ~torch.block_diag(itself, itself)
+    return same.repeat(2, 2) & among, among
 
 
 class SupCon(nn.Module):
     """Rows of the `same` label or concept are positives, within and across the two modalities of a pair.
 
     The modalities take the place of the paper's two views of a row: each vector of either is an anchor among all others
-    of both. Rows without a label (-1) take no part where `same` is label, nor do those that lack one of the pair. The
-    temperature stays as the paper has it.
+    of both. Rows without a label (-1) take no part where `same` is label, nor do those that lack one of the pair; where it is
+    concept, rows that hold the same item of either modality are positives too. The temperature stays as the paper has it.
     """
 
     needs = ("pooled", "pairs", "{same}s")
@@ -59,14 +60,18 @@ class SupCon(nn.Module):
         every = {name: views.gather(vectors) for name, vectors in own.items()}
         key, index = views.batch[self.same], views.batch["index"]
         keys, indices, presence = views.gather(key), views.gather(index), Presence(views, views.encoded())
+        names = related_items(views, own) if self.same == "concept" else []
+        items = {name: (item := views.batch["items"][name], views.gather(item)) for name in names}
 
         def mean(a: str, b: str, rows: Both) -> Tensor:
-            positive, among = relations(key[rows.own], keys[rows.every], index[rows.own], indices[rows.every])
+            compared = [(key, keys), *(items[name] for name in (a, b) if name in items)]
+            same = [one[rows.own, None] == other[None, rows.every] for one, other in compared]
+            known = keys[rows.every] >= 0
+            positive, among = relations(torch.stack(same).any(0), known, index[rows.own], indices[rows.every])
             queries, candidates = (
                 torch.cat([part[a], part[b]]) for part in (_rows(own, rows.own), _rows(every, rows.every))
             )
             # Over the anchors that have a label, counted over all processes: each of them may hold another number.
-            known = keys[rows.every] >= 0
             share = known.float().mean().clamp_min(1 / len(known))
             return info_nce(queries, candidates, 1 / self.temperature, positive, among) / share
 

@@ -3,7 +3,7 @@
 Both are exact: values and gradients are those of `info_nce` and `sigmoid_loss` but for the order in which fp32 adds up.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
 
-from mmexp.objectives.shown import agreement
+from mmexp.objectives.shown import as_keys, compared, pairwise
 from mmexp.types import Shown
 
 # Rows of queries and of keys in a tile: 4 MB of similarities stay in a processor's cache.
@@ -25,25 +25,31 @@ LEAST = 1e-28
 
 @dataclass(frozen=True)
 class Right:
-    """How right each key is for each query, from 0 to 1, told tile by tile; with `wholly` any agreement counts as 1."""
+    """How right each key is for each query, from 0 to 1, told tile by tile; with `wholly` any agreement counts as 1.
+
+    `items` are the modalities whose equal items make a pair right, beside equal concepts.
+    """
 
     query: Shown
     key: Shown
     wholly: bool = False
+    items: Sequence[str] = ()
 
     def tile(self, rows: slice, columns: slice) -> Tensor | None:
         """Return the agreement (R, C) of some queries with some keys, None where there is none."""
+        names = compared(self.items)
         own, keys = (
-            {name: part[name][chosen] for name in ("concept", "share")}
-            for part, chosen in ((self.query, rows), (self.key, columns))
+            {name: part[name][chosen] for name in (*names, "share")}
+            for part, chosen in ((self.query, rows), (as_keys(self.key), columns))
         )
         if own["concept"].shape[1] == keys["concept"].shape[1] == 1:
             # Sorting both is a tenth of comparing each with each, and off the diagonal seldom two agree.
-            if not torch.isin(own["concept"], keys["concept"]).any():
+            meet = [name for name in names if torch.isin(own[name], keys[name]).any()]
+            if not meet:
                 return None
-            same = own["concept"] == keys["concept"].T
+            same = torch.stack([own[name] == keys[name].T for name in meet]).any(0)
             return same.float() if self.wholly else same * own["share"] * keys["share"].T
-        found = agreement({name: part[:, None] for name, part in own.items()}, {n: p[None] for n, p in keys.items()})
+        found = pairwise(own, keys, self.items)
         return (found > 0).float() if self.wholly else found
 
 

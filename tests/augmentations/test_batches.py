@@ -122,12 +122,12 @@ def test_a_part_without_label_does_not_count(model):
 def test_a_pair_belongs_together_by_the_share_that_its_words_are_about():
     mixed = Mixup(alpha=1.0)(batch_of(), DRAWS)
     share = mixed["shown"]["image"]["share"]
-    assert torch.allclose(belongs([shown(mixed, "image"), shown(mixed, "text")]), share[:, 0])
+    assert torch.allclose(belongs({name: shown(mixed, name) for name in ("image", "text")}), share[:, 0])
     swapped = Swap(share=0.5)(mixed, DRAWS)
     text = swapped["shown"]["text"]["concept"][:, 0]
     row = torch.arange(8)
     expected = share[:, 0] * (text == row) + share[:, 1] * (text == (row + 1) % 8)
-    assert torch.allclose(belongs([shown(swapped, "image"), shown(swapped, "text")]), expected)
+    assert torch.allclose(belongs({name: shown(swapped, name) for name in ("image", "text")}), expected)
     # Concepts of a batch may repeat: then a blend of two of its pictures is of that concept wholly.
     one = {"concept": torch.tensor([[4, 4]]), "share": torch.tensor([[0.6, 0.4]])}
     assert agreement(one, {"concept": torch.tensor([[4]]), "share": torch.ones(1, 1)}).item() == pytest.approx(1)

@@ -73,9 +73,9 @@ def test_several_positives_share_the_probability():
 
 def test_hard_negatives_are_of_another_concept_and_alike():
     pooled = torch.tensor([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0], [-1.0, 0.1]])
-    rows = hard_negatives(pooled, torch.tensor([0, 1, 2, 3]), 50.0, torch.Generator().manual_seed(0))
+    rows = hard_negatives(pooled, torch.eye(4, dtype=torch.bool), 50.0, torch.Generator().manual_seed(0))
     assert rows.tolist() == [1, 0, 3, 2]
-    alone = hard_negatives(pooled, torch.zeros(4, dtype=torch.long), 5.0, torch.Generator().manual_seed(0))
+    alone = hard_negatives(pooled, torch.ones(4, 4, dtype=torch.bool), 5.0, torch.Generator().manual_seed(0))
     assert alone.tolist() == [0, 1, 2, 3]
 
 

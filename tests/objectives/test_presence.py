@@ -237,7 +237,7 @@ def test_a_false_pair_is_made_of_what_is_there():
     batch = lacking(audio=[0, 1, 2, 3, 4], image=[3])
     batch["concept"], batch["audio"] = torch.arange(8), batch["text"]
     encoded = model.encode(batch)
-    rows = Matching(model.shape())._rows(encoded, batch["concept"], torch.Generator().manual_seed(0))
+    rows = Matching(model.shape())._rows(encoded, torch.eye(8, dtype=torch.bool), torch.Generator().manual_seed(0))
     changed = {name: (order != torch.arange(8)) for name, order in rows.items()}
     # Row 3 has a text alone, and is left out before.
     assert (sum(c.long() for c in changed.values())[[0, 1, 2, 4, 5, 6, 7]] == 1).all()
@@ -245,5 +245,5 @@ def test_a_false_pair_is_made_of_what_is_there():
         there = batch["present"].get(name, torch.ones(8, dtype=torch.bool))
         assert there[order[changed[name]]].all() and there[changed[name]].all()
     pooled, among = torch.randn(6, 4), torch.tensor([True, True, True, False, False, True])
-    drawn = hard_negatives(pooled, torch.arange(6), 0.1, torch.Generator().manual_seed(1), among)
+    drawn = hard_negatives(pooled, torch.eye(6, dtype=torch.bool), 0.1, torch.Generator().manual_seed(1), among)
     assert among[drawn].all()
