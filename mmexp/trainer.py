@@ -9,7 +9,6 @@ from lightning.pytorch.loggers import Logger
 from mmexp import build
 from mmexp.request import Request
 from mmexp.resuming import rows_before, steps_before
-from mmexp.runs.table import falls
 from mmexp.sweeps.pruning import pruning
 from mmexp.tasks.base import Task
 from mmexp.tasks.continual import ContinualTask
@@ -23,10 +22,16 @@ from mmexp.training.order_log import order_log
 from mmexp.training.progress import ProgressBar, Stopwatch
 
 
-def monitored(task: Task) -> tuple[str, str]:
-    """Return what makes a checkpoint the best: retrieval in a common space, else what the head is for, else the loss."""
-    metric = build.best_by(len(task.model.encoders), list(task.objectives.values()))
-    return metric, "min" if falls(metric) else "max"
+def monitored(task: Task, asked: str | None = None) -> tuple[str, str]:
+    """Return the metric that makes a checkpoint the best, and `min` or `max`.
+
+    Without `asked` that is retrieval in a common space, else what the head is for, else the loss. Raises RequestError for a
+    metric that no validation has.
+    """
+    objectives, encoders = list(task.objectives.values()), list(task.model.encoders)
+    metric = asked or build.best_by(len(encoders), objectives)
+    known = build.validated(encoders, objectives, bool(task.class_texts))
+    return metric, build.check_monitor("checkpoint.monitor", metric, known, task.reported, build.declared(objectives))
 
 
 def make_trainer(
@@ -43,9 +48,7 @@ def make_trainer(
     config = request.config
     checkpointing, stopping = build.make(config["checkpoint"]), build.make(config["early_stopping"])
     metric: str | None
-    metric, mode = monitored(task)
-    if checkpointing.monitor:
-        metric, mode = checkpointing.monitor, "min" if falls(checkpointing.monitor) else "max"
+    metric, mode = monitored(task, checkpointing.monitor if config["train"] else None)
     if config["train"] and "val" in task.samples and not isinstance(task, ContinualTask):
         build.check_best(config, list(task.model.encoders.keys()), metric, task.samples["val"])
     every = checkpointing.validation_interval(epoch_steps, task.total_steps)

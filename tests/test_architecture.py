@@ -76,8 +76,9 @@ MAY = {
     "serving": {"errors", "build", "serving"},
     "judging": {"types", "attention", "plain_attention", "model", "data", "tasks", "judging"},
     "compressing": {"build", "compression", "data", "judging", "model", "runs", "weights"},
-    "comparison": {"errors", "runs", "comparison"},
-    "sweeps": {"errors", "pace", "compose", "config", "build", "runs", "comparison", "training", "sweeps"},
+    "metrics": set(),
+    "comparison": {"errors", "metrics", "runs", "comparison"},
+    "sweeps": {"errors", "metrics", "pace", "compose", "config", "build", "runs", "comparison", "training", "sweeps"},
     "cli": {"errors", "trust", "commands"},
 }
 OUTSIDE = {"hydra", "lightning", "wandb", "omegaconf"}

@@ -4,6 +4,7 @@ from mmexp.build.adapting import adapter_of, adapters_of
 from mmexp.build.assembling import Assembled, assemble, starting_weights
 from mmexp.build.choosing import best_by, check_best, monitored_by
 from mmexp.build.making import ASSETS, Config, factory, make
+from mmexp.build.monitoring import check_monitor, check_searched, declared, validated
 from mmexp.build.parts import data_source, further, loading, model, objectives, stepping, strong, variation
 from mmexp.build.resting import rest_unreached
 from mmexp.build.restoring import best_checkpoint, chosen_layers, config_beside, restore, run_config, weights_of
@@ -29,11 +30,14 @@ __all__ = [
     "best_by",
     "best_checkpoint",
     "check_best",
+    "check_monitor",
+    "check_searched",
     "check_teacher",
     "chosen_layers",
     "class_texts",
     "config_beside",
     "data_source",
+    "declared",
     "factory",
     "foreign",
     "further",
@@ -57,6 +61,7 @@ __all__ = [
     "task",
     "teacher",
     "teaches_itself",
+    "validated",
     "variation",
     "weights_of",
 ]

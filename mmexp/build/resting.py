@@ -15,6 +15,7 @@ def rest_unreached(task: Task, samples: PreparedSamples) -> list[str]:
 
     Returns the encoders, and the fusion, of which that is true as a whole. So `mae` does not carry a text tower along, and
     processes do not wait for gradients that never come. Weights and the random numbers to come stay as they are.
+    `task.reported` then names the losses and numbers of a step.
     """
     batch = samples.__getitems__([(0, 0), (len(samples) - 1, 0)])
     # A modality that these two rows lack, others have.
@@ -23,8 +24,9 @@ def rest_unreached(task: Task, samples: PreparedSamples) -> list[str]:
     learning = (*task.model.parameters(), *task.objectives.parameters())
     trained = [parameter for parameter in learning if parameter.requires_grad]
     with buffers_kept(task), torch.random.fork_rng(devices=[]):
-        losses, _ = task.terms(task.views(batch, 0))
+        losses, numbers = task.terms(task.views(batch, 0))
         used = reached(losses.losses.sum())
+    task.reported = list(numbers)
     for parameter in trained:
         parameter.requires_grad_(id(parameter) in used)
     moved = {id(parameter) for parameter in trained}

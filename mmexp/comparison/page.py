@@ -41,7 +41,10 @@ def _asset(name: str) -> str:
 
 def verdict(comparison: Comparison) -> str:
     """Return in one sentence which configuration is best, and against how many others that is more than luck."""
-    measured = sorted(comparison.configurations, key=lambda one: one.mean, reverse=comparison.rises)
+    sign = -1 if comparison.rises else 1
+    measured = sorted(
+        comparison.configurations, key=lambda one: sign * (one.mean if one.selected is None else one.selected)
+    )
     if not measured:
         return f"No finished run has {comparison.metric}: there is nothing to tell apart."
     best = measured[0]
@@ -49,7 +52,8 @@ def verdict(comparison: Comparison) -> str:
     if len(measured) == 1:
         return f"There is one configuration: {told}."
     name = " ".join(f"{key}={value}" for key, value in best.choices.items())
-    return f"{name} has the best mean: {told}; {_how_sure(_rivals(comparison, best))}."
+    by = f" by {comparison.selected}" if comparison.selected != comparison.metric else ""
+    return f"{name} has the best mean{by}: {told}; {_how_sure(_rivals(comparison, best))}."
 
 
 def _interval(metric: str, one: Configuration) -> str:

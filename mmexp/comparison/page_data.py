@@ -13,8 +13,9 @@ from mmexp.comparison.costs import cost_of
 from mmexp.comparison.galleries import galleries_of
 from mmexp.comparison.statistics import status
 from mmexp.comparison.types import Comparison, Difference, Importance, Run
+from mmexp.metrics import higher_is_better
 from mmexp.runs.sweep_table import main_metrics
-from mmexp.runs.table import Number, falls, read_numbers
+from mmexp.runs.table import Number, read_numbers
 
 _POINTS = 300  # of a curve
 _COSTS = {
@@ -33,6 +34,7 @@ def page_data(comparison: Comparison, path: Path) -> dict[str, Any]:
     chosen = _choices(runs)
     return {
         "metric": comparison.metric,
+        "selected": comparison.selected,
         "metrics": _metrics(comparison),
         "main": main_metrics([dict(run.metrics) for run in runs]),
         "costs": {name: words for name, words in _COSTS.items() if any(_cost(run, name) is not None for run in runs)},
@@ -59,10 +61,10 @@ def _group(choices: Mapping[str, str]) -> Group:
 
 
 def groups_of(comparison: Comparison) -> list[Group]:
-    """Return the choices without the seed of every configuration, the best on the comparison's metric first."""
+    """Return the choices without the seed of every configuration, the best by the comparison's choice first."""
     values: dict[Group, list[float]] = {}
     for run in comparison.runs:
-        value = run.metrics.get(comparison.metric)
+        value = run.metrics.get(comparison.selected)
         values.setdefault(_group(run.choices), []).extend([] if value is None or not isfinite(value) else [value])
     sign = -1 if comparison.rises else 1
     return sorted(values, key=lambda group: (not values[group], sign * mean(values[group] or [0.0])))
@@ -95,14 +97,21 @@ def _metrics(comparison: Comparison) -> dict[str, dict[str, Any]]:
     numbers = read_numbers(everything)
     found = {f"{n.split}/{n.metric}" if n.split else n.metric: n for n in numbers if n.final is not None}
     logged = sorted({name for run in comparison.runs for row in run.history for name in row if _is_drawn(name)})
-    told = {name: {**_words(name), "final": name in found} for name in [comparison.metric, *found, *logged]}
-    return told | {comparison.metric: {**_words(comparison.metric), "rises": comparison.rises, "final": True}}
+    told = {
+        name: {**_words(name), "final": name in found}
+        for name in [comparison.selected, comparison.metric, *found, *logged]
+    }
+    own = {
+        name: {**_words(name), "rises": comparison.rises, "final": True}
+        for name in (comparison.selected, comparison.metric)
+    }
+    return told | own
 
 
 def _words(name: str) -> dict[str, Any]:
     split, _, metric = name.rpartition("/")
     number = Number(split, metric, None)
-    return {"split": split, "words": number.words, "share": number.is_share, "rises": not falls(metric)}
+    return {"split": split, "words": number.words, "share": number.is_share, "rises": higher_is_better(metric)}
 
 
 def _run(run: Run, groups: Sequence[Group], path: Path) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def differences(
     """
     about = [_weighted(list(of_choices(runs, metric)), _HALF)]
     if sum(1 for _ in _varied(runs)) != 1:
-        about.append(_weighted(list(of_configurations(configurations, metric, rises)), _HALF))
+        about.append(_weighted(list(of_configurations(configurations, metric)), _HALF))
     step = resolution([run.metrics[metric] for run in runs])
     return judged([pairs for family in about for pairs in family], step, rises)
 
@@ -87,9 +87,9 @@ def _units(gaps: Mapping[tuple, float]) -> tuple[np.ndarray, Literal["seed", "bl
     return means, unit, len(gaps) / len(means)
 
 
-def of_configurations(configurations: Sequence[Configuration], metric: str, rises: bool) -> Iterator[Pairs]:
-    """Yield every pair of whole configurations; to be shown are those with the best, which comes first."""
-    ranked = sorted(configurations, key=lambda one: one.mean, reverse=rises)
+def of_configurations(configurations: Sequence[Configuration], metric: str) -> Iterator[Pairs]:
+    """Yield every pair of whole configurations, which are in the order of their choice; to be shown are those with the first."""
+    ranked = list(configurations)
     values = [{run.seed: run.metrics[metric] for run in one.runs} for one in ranked]
     for i, j in combinations(range(len(ranked)), 2):
         shared = values[i].keys() & values[j].keys()

@@ -2,25 +2,40 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 from mmexp.comparison.costs import fronts
 from mmexp.comparison.importance import importance
 from mmexp.comparison.paired import LEAST, differences
 from mmexp.comparison.types import Comparison, Configuration, Difference, Run
 from mmexp.errors import RequestError, nearest
+from mmexp.metrics import higher_is_better, metric_of, selected_by
 from mmexp.runs.holding import held
 from mmexp.runs.seeds import interval
 from mmexp.runs.sweep_table import main_metrics
-from mmexp.runs.table import falls
 
 
 def compare(runs: Sequence[Run], metric: str | None = None) -> Comparison:
-    """Return `runs` side by side on `metric`, by default the most telling. Raises RequestError for one that none has."""
+    """Return `runs` side by side on `metric`, by default the most telling; what is best is chosen by the same of `val`.
+
+    `NAME:max` or `NAME:min` says which way is better of a metric that is none of ours. Raises RequestError for a metric that
+    no run has, and for one without a direction.
+    """
     newest = _newest(runs)
-    chosen = _metric(newest, metric)
-    rises = not falls(chosen)
+    asked, _, way = (metric or "").partition(":")
+    chosen = _metric(newest, asked or None)
+    rises = {"max": True, "min": False}.get(way, higher_is_better(chosen))
+    if rises is None:
+        known = (
+            "no value of it is better than another"
+            if metric_of(chosen)
+            else "it is not known whether more of it is better"
+        )
+        raise RequestError(f"--metric {chosen}: {known}. Write --metric {chosen}:max or --metric {chosen}:min.")
     counted = [run for run in newest if counts(run, chosen)]
-    configurations = configurations_of(counted, chosen, rises)
+    selected = selected_by(chosen, [run.metrics for run in counted])
+    counted = [run for run in counted if counts(run, selected)]
+    configurations = configurations_of(counted, chosen, rises, selected)
     found = differences(counted, configurations, chosen, rises)
     return Comparison(
         metric=chosen,
@@ -29,8 +44,9 @@ def compare(runs: Sequence[Run], metric: str | None = None) -> Comparison:
         configurations=configurations,
         importance=importance(counted, chosen),
         differences=found,
-        fronts=fronts(counted, chosen, rises),
-        notes=list(_notes(runs, newest, counted, found)),
+        fronts=fronts(counted, selected, rises),
+        notes=[*_notes(runs, newest, counted, found), *_selection(chosen, selected)],
+        selected=selected,
     )
 
 
@@ -87,8 +103,13 @@ def _near(asked: str, names: Sequence[str]) -> str:
     return near if "Did you mean" in near else f" There is {', '.join(main_metrics([dict.fromkeys(names, 0.0)]))}, ..."
 
 
-def configurations_of(runs: Sequence[Run], metric: str, rises: bool) -> list[Configuration]:
-    """Return the runs by what was chosen, the best mean first; the interval is Student's over seeds."""
+def configurations_of(
+    runs: Sequence[Run], metric: str, rises: bool, selected: str | None = None
+) -> list[Configuration]:
+    """Return the runs by what was chosen, the best mean of `selected` first (None: of the metric itself).
+
+    The interval is Student's over seeds.
+    """
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
         groups.setdefault(tuple(run.choices.items()), []).append(run)
@@ -96,8 +117,17 @@ def configurations_of(runs: Sequence[Run], metric: str, rises: bool) -> list[Con
     for choices, group in groups.items():
         one = interval([run.metrics[metric] for run in group])
         low, high = (None, None) if one.half is None else (one.mean - one.half, one.mean + one.half)
-        found.append(Configuration(dict(choices), group, one.mean, low, high))
-    return sorted(found, key=lambda one: one.mean, reverse=rises)
+        by = interval([run.metrics[selected or metric] for run in group]).mean
+        found.append(Configuration(dict(choices), group, one.mean, low, high, by))
+    return sorted(found, key=lambda one: cast(float, one.selected), reverse=rises)
+
+
+def _selection(metric: str, selected: str) -> Iterator[str]:
+    """Yield by what the best is chosen, where there is something to choose."""
+    if selected != metric:
+        yield f"the best is chosen by {selected}; {metric} is only reported"
+    elif not metric.startswith("val/"):
+        yield f"the best is chosen by {metric} itself, which flatters the best: not all runs measured the same on val"
 
 
 def _notes(

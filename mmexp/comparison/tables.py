@@ -71,19 +71,20 @@ def _key(name: str) -> str:
 
 
 def _runs(comparison: Comparison) -> Sheet:
-    """A row a run, the best first; those without the metric last."""
-    metric, sign = comparison.metric, -1 if comparison.rises else 1
+    """A row a run, the best by the metric that is chosen by first; those without it last."""
+    metric, selected, sign = comparison.metric, comparison.selected, -1 if comparison.rises else 1
     choices = list(dict.fromkeys(key for run in comparison.runs for key in run.choices))
     told = any(status(run) != "completed" for run in comparison.runs)
     seeds = len({run.seed for run in comparison.runs}) > 1
-    others = [name for name in main_metrics([dict(run.metrics) for run in comparison.runs], most=2) if name != metric]
-    values = {run.name: sign * run.metrics.get(metric, math.nan) for run in comparison.runs}
+    main = main_metrics([dict(run.metrics) for run in comparison.runs], most=2)
+    names = list(dict.fromkeys([selected, metric, *main]))
+    values = {run.name: sign * run.metrics.get(selected, math.nan) for run in comparison.runs}
     runs = sorted(comparison.runs, key=lambda run: v if math.isfinite(v := values[run.name]) else math.inf)
     headings = ["run", *(_key(key) for key in choices)]
-    headings += ["seed"] * seeds + ["status"] * told + [_heading(name) for name in (metric, *others)]
+    headings += ["seed"] * seeds + ["status"] * told + [_heading(name) for name in names]
     rows = [
         [run.name, *(run.choices.get(key, "–") for key in choices), *[str(run.seed)] * seeds, *[status(run)] * told]
-        + [shown(name, run.metrics.get(name), unit=False) for name in (metric, *others)]
+        + [shown(name, run.metrics.get(name), unit=False) for name in names]
         for run in runs
     ]
     return Sheet("Runs", headings, rows, 1 + len(choices) + seeds + told)
@@ -91,7 +92,7 @@ def _runs(comparison: Comparison) -> Sheet:
 
 def _fronts(comparison: Comparison) -> Sheet:
     """Return the runs that are on any front, marked at the costs where no other run is cheaper and as good."""
-    metric, costs = comparison.metric, list(comparison.fronts)
+    metric, costs = comparison.selected, list(comparison.fronts)
     names = {name for front in comparison.fronts.values() for name in front}
     runs = sorted((run for run in comparison.runs if run.name in names), key=lambda run: run.metrics[metric])
     rows = [

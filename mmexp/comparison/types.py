@@ -42,13 +42,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Configuration:
-    """Runs that differ in their seed alone: the mean of the metric with the interval (`low`, `high`) of that mean."""
+    """Runs that differ in their seed alone: the mean of the metric with the interval (`low`, `high`) of that mean.
+
+    `selected` is the mean of the metric that configurations are chosen by.
+    """
 
     choices: Mapping[str, str]
     runs: Sequence[Run]
     mean: float
     low: float | None
     high: float | None
+    selected: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ class Importance:
 class Comparison:
     """The runs side by side on one metric. `fronts` maps each cost to the names of the runs that none beats in both.
 
+    What is best, of runs, configurations and fronts, is chosen by `selected`: the metric on `val` where all have that, so that
+    `metric`, of a test set, is only reported. `rises`: more of it is better.
     `notes` are plain sentences on what the statistics leave out, and why.
     """
 
@@ -98,3 +104,8 @@ class Comparison:
     differences: Sequence[Difference] = ()
     fronts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    selected: str = ""
+
+    def __post_init__(self) -> None:
+        """Choose by the metric itself where nothing else is said."""
+        object.__setattr__(self, "selected", self.selected or self.metric)

@@ -19,6 +19,7 @@ def as_json(comparison: Comparison) -> str:
     told = {
         "schema": SCHEMA,
         "metric": comparison.metric,
+        "selected": comparison.selected,
         "rises": comparison.rises,
         "runs": [
             {**_facts(run), "choices": dict(run.choices), "metrics": dict(run.metrics)} for run in comparison.runs

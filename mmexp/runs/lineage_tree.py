@@ -7,9 +7,10 @@ from typing import Any
 from rich.text import Text
 from rich.tree import Tree
 
+from mmexp.metrics import higher_is_better
 from mmexp.runs.lineage import Origin, Run, changes
 from mmexp.runs.sweep_table import main_metrics
-from mmexp.runs.table import falls, in_words, shown
+from mmexp.runs.table import in_words, shown
 
 
 def compared(runs: Sequence[Run]) -> list[str]:
@@ -97,13 +98,12 @@ def _from(origin: Origin) -> str:
 
 
 def _change(name: str, difference: float | None) -> Text:
-    """Return the difference with its sign, in green where it is for the better."""
+    """Return the difference with its sign, in green where it is for the better, in red where it is for the worse."""
     if not difference:
         return Text("")
-    sign, better = "+" if difference > 0 else "−", (difference < 0) == falls(name)
-    return Text(
-        f" ({sign}{shown(name, abs(difference), unit=False)})", style="not bold green" if better else "not bold red"
-    )
+    sign, higher = "+" if difference > 0 else "−", higher_is_better(name)
+    style = "not bold" if higher is None else "not bold green" if (difference > 0) == higher else "not bold red"
+    return Text(f" ({sign}{shown(name, abs(difference), unit=False)})", style=style)
 
 
 def as_json(runs: Sequence[Run]) -> list[dict[str, Any]]:

@@ -7,9 +7,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from mmexp.metrics import best_of
 from mmexp.runs.choices import chosen, differing, written
 from mmexp.runs.seeds import Interval, over_seeds
-from mmexp.runs.table import empty_table, falls, heading, read_numbers, shown, telling
+from mmexp.runs.table import empty_table, heading, read_numbers, shown, telling
 
 _STATUS = {"completed": "green", "failed": "red", "interrupted": "yellow", "running": "cyan"}
 
@@ -118,7 +119,7 @@ def _best(name: str, rows: list[dict]) -> float | None:
     values = [v for row in rows if (v := (row.get("metrics") or {}).get(name)) is not None and math.isfinite(v)]
     if len(values) < 2:
         return None
-    return min(values) if falls(name) else max(values)
+    return best_of(values, name)
 
 
 def _first_line(error: Any) -> str:

@@ -80,13 +80,6 @@ def in_words(metric: str) -> str:
     return metric.replace("_", " ")
 
 
-def falls(metric: str) -> bool:
-    """Say whether less of it is better."""
-    return any(
-        word in metric.rpartition("/")[2] for word in ("loss", "error", "median_rank", "perplexity", "forgetting")
-    )
-
-
 def shown(metric: str, value: float | None, unit: bool = True) -> str:
     """Return `value` with as many digits as tell something: shares in per cent, a dash for none."""
     if value is None or not math.isfinite(value):

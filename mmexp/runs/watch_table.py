@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mmexp.runs.table import empty_table, in_words, shown
-from mmexp.runs.watching import Watched, best, seconds_left
+from mmexp.runs.watching import Best, Watched, best, seconds_left
 
 STYLES = {"running": "cyan", "died": "red", "failed": "red", "interrupted": "yellow", "done": "green", "waiting": "dim"}
 _MOST = 24
@@ -22,16 +22,17 @@ def watch_table(runs: Sequence[Watched]) -> Table:
     for name in ("step", "share", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     top = best(runs)
-    if top:
-        table.add_column(in_words(top[0].rpartition("/")[2]), justify="right")
+    columns = list(dict.fromkeys([top.selected, top.reported])) if top else []
+    for name in columns:
+        split, _, metric = name.rpartition("/")
+        table.add_column(f"{split}\n{in_words(metric)}", justify="right")
     order = list(STYLES)
     known = [set(run.overrides) for run in runs if run.overrides]
     common = set.intersection(*known) if len(known) > 1 else set()
     for run in sorted(runs, key=lambda run: order.index(run.state))[:_MOST]:
         cells = _cells(run, [one for one in run.overrides if one not in common])
-        if top:
-            value = shown(top[0], run.metrics.get(top[0]))
-            cells.append(Text(value, style="bold" if run is top[1] else ""))
+        for name in columns:
+            cells.append(Text(shown(name, run.metrics.get(name)), style="bold" if top and run is top.run else ""))
         table.add_row(*cells)
     errors = [f"{run.name}: {run.error.strip().splitlines()[0]}" for run in runs if run.error]
     table.caption = Text("\n".join([*errors[:_MOST], summary(runs)]))
@@ -59,9 +60,17 @@ def summary(runs: Sequence[Watched]) -> str:
     if left is not None:
         told.append(f"about {duration(left)} left")
     if top:
-        metric, run = top
-        told.append(f"best so far: {run.name}, {metric} {shown(metric, run.metrics[metric])}")
+        told.append(f"best so far: {_best(top)}")
     return "; ".join(told)
+
+
+def _best(top: Best) -> str:
+    """Return the best run, what it was chosen by, and what the test set says of it."""
+    values = top.run.metrics
+    chosen = f"{top.run.name}, {top.selected} {shown(top.selected, values[top.selected])}"
+    if top.selected == top.reported:
+        return chosen if top.selected.startswith("val/") else f"{chosen} (chosen on the test set: no val was measured)"
+    return f"{chosen} (chosen by it), {top.reported} {shown(top.reported, values.get(top.reported))}"
 
 
 def duration(seconds: float) -> str:

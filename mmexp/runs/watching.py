@@ -11,8 +11,8 @@ from statistics import mean
 from typing import Any
 
 from mmexp.errors import RequestError, nearest
+from mmexp.metrics import best_of, selected_by
 from mmexp.runs.holding import held
-from mmexp.runs.table import falls
 
 _STATES = {"completed": "done", "running": "running", "interrupted": "interrupted"}
 
@@ -124,16 +124,28 @@ def seconds_left(runs: Sequence[Watched]) -> float | None:
     return max([(sum(rest) + waiting * typical) / max(1, len(going)), *rest])
 
 
-def best(runs: Sequence[Watched]) -> tuple[str, Watched] | None:
-    """Return the main metric of the runs that have ended and the run that is best in it."""
+@dataclass(frozen=True)
+class Best:
+    """The best of some runs: `run` has the best value of `selected`, a metric of `val` where there is one.
+
+    `reported` is the same metric of a test set.
+    """
+
+    reported: str
+    selected: str
+    run: Watched
+
+
+def best(runs: Sequence[Watched]) -> Best | None:
+    """Return the best of the runs that have ended, chosen on `val`; None where nothing was measured that has a best value."""
     from mmexp.runs.sweep_table import main_metrics
 
     measured = [run for run in runs if run.metrics]
     names = main_metrics([dict(run.metrics) for run in measured], most=1) if measured else []
     if not names:
         return None
-    metric = names[0]
-    compared = [run for run in measured if isfinite(run.metrics.get(metric, nan))]
-    if not compared:
-        return None
-    return metric, (min if falls(metric) else max)(compared, key=lambda run: run.metrics[metric])
+    reported, selected = names[0], selected_by(names[0], [run.metrics for run in measured])
+    finite = {run.name: run for run in measured if isfinite(run.metrics.get(selected, nan))}
+    top = best_of([run.metrics[selected] for run in finite.values()], selected)
+    found = [run for run in finite.values() if run.metrics[selected] == top]
+    return Best(reported, selected, found[0]) if found else None

@@ -17,7 +17,6 @@ from mmexp.errors import RequestError
 from mmexp.runs.holding import hold
 from mmexp.runs.parents import PASSING
 from mmexp.runs.sweep import rows_of
-from mmexp.runs.table import falls
 from mmexp.sweeps.book import refuse_other_kind
 from mmexp.sweeps.ending import Ended
 from mmexp.sweeps.launching import Planned, launch
@@ -114,17 +113,17 @@ def checked(loader: Any, config: Any, overrides: Sequence[str]) -> dict[str, Any
 
 def asked_of(settings: Settings, directory: Path, first: dict[str, Any]) -> Search:
     """Return what the runs have to know. `first` is the configuration of one of them, which says what they are measured by."""
-    metric = settings.metric or first["checkpoint"]["monitor"]
-    if not metric:
-        # Only now torch: what a run is measured by depends on its objectives and on the data.
-        from mmexp import build
+    # Only now torch: what a run is measured by depends on its objectives and on the data.
+    from mmexp import build
 
-        metric = build.monitored_by(first)
+    metric = settings.metric or first["checkpoint"]["monitor"] or build.monitored_by(first)
+    key = "hydra.sweeper.metric" if settings.metric else "checkpoint.monitor"
+    mode = build.check_searched(first, key, metric)
     return Search(
         name=directory.name,
         storage=settings.storage or f"sqlite:///{(directory / 'optuna.db').resolve()}",
         metric=metric,
-        direction="minimize" if falls(metric) else "maximize",
+        direction="minimize" if mode == "min" else "maximize",
         pruner=settings.pruner,
         startup=settings.startup,
         first_check=settings.first_check,

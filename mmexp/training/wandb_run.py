@@ -11,9 +11,10 @@ import wandb
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from mmexp.metrics import higher_is_better
 from mmexp.runs.choices import overridden
 from mmexp.runs.report import Gallery, Query
-from mmexp.runs.table import falls, read_numbers
+from mmexp.runs.table import read_numbers
 from mmexp.training.loggers import tell_where
 
 _LONGEST_TAG = 64
@@ -28,7 +29,7 @@ class RunLogger(WandbLogger):
         for name in metrics:
             if name.startswith("val/") and name not in self._seen:
                 self._seen.add(name)
-                best = "min" if falls(name) else "max"
+                best = {True: "max", False: "min", None: "last"}[higher_is_better(name)]
                 self.experiment.define_metric(name, step_metric="trainer/global_step", step_sync=True, summary=best)
         super().log_metrics(metrics, step)
 

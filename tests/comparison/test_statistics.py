@@ -1,6 +1,7 @@
 """The statistics against values computed by hand, and against luck."""
 
 import sys
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -203,8 +204,36 @@ def test_shares_have_no_interval_where_a_single_seed_makes_the_difference():
     assert all(one.low is None for one in importance(runs, "test/accuracy"))
 
 
+def test_a_metric_without_a_direction_is_refused():
+    for metric, told in (("eval/f1", "not known whether more"), ("test/temperature", "no value of it is better")):
+        runs = grid(lambda seed, fusion: LUCK[seed], metric, fusion=("a", "b"))
+        with pytest.raises(RequestError, match=f"{told}.*{metric}:max or --metric {metric}:min"):
+            compare(runs, metric)
+
+
+def test_the_best_is_chosen_on_val_and_reported_on_test():
+    runs = grid(lambda seed, fusion: LUCK[seed] + (fusion == "b"), fusion=("a", "b"))
+    # On val it is the other way round.
+    runs = [replace(one, metrics={**one.metrics, "val/accuracy": 1 - one.metrics["test/accuracy"]}) for one in runs]
+    comparison = compare(runs)
+    assert (comparison.metric, comparison.selected) == ("test/accuracy", "val/accuracy")
+    assert [one.choices["fusion"] for one in comparison.configurations] == ["a", "b"]
+    assert [one.mean < 0.6 for one in comparison.configurations] == [True, False]
+    assert any("chosen by val/accuracy; test/accuracy is only reported" in note for note in comparison.notes)
+    table = next(iter(sheets(comparison)))
+    assert table.rows[0][1] == "a" and [" ".join(h.split()) for h in table.headings[3:5]] == [
+        "val accuracy %",
+        "test accuracy %",
+    ]
+    # Where val was not measured it is said that the test set chose.
+    alone = compare([replace(one, metrics={"test/accuracy": one.metrics["test/accuracy"]}) for one in runs])
+    assert alone.selected == "test/accuracy" and any("flatters the best" in note for note in alone.notes)
+
+
 def test_a_metric_of_the_users_own_is_compared():
-    comparison = compare(grid(lambda seed, fusion: LUCK[seed] + (fusion == "b"), "eval/f1", fusion=("a", "b")))
+    comparison = compare(
+        grid(lambda seed, fusion: LUCK[seed] + (fusion == "b"), "eval/f1", fusion=("a", "b")), "eval/f1:max"
+    )
     assert comparison.metric == "eval/f1"
     assert comparison.differences[0].verdict == "worse"
     console = Console(width=80, file=StringIO())

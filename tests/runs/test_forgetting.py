@@ -6,9 +6,9 @@ import re
 import numpy as np
 from rich.console import Console
 
+from mmexp.metrics import higher_is_better
 from mmexp.runs.forgetting import Sequence, heat_map, sequence_table
 from mmexp.runs.sweep_table import seeds_table, sweep_table
-from mmexp.runs.table import falls
 
 SEQUENCE = Sequence(["untrained", "after a", "after b"], ["a", "b"], np.array([[0.02, 0.03], [0.5, 0.04], [0.1, 0.6]]))
 
@@ -45,7 +45,7 @@ def test_a_sweep_tells_average_accuracy_and_forgetting_which_is_better_low():
         for method, lost in (("plain", 0.25), ("replay", 0.125))
         for seed in (0, 1)
     ]  # fmt: skip
-    assert falls("continual/forgetting")
+    assert higher_is_better("continual/forgetting") is False
     for table in (sweep_table(rows), seeds_table(rows)):
         text = printed(table)
         assert "average accuracy" in " ".join(text.split()) and "forgetting" in text

@@ -60,14 +60,29 @@ def test_every_run_has_its_state_and_progress(sweep):
 
 def test_the_best_and_the_time_left(sweep):
     runs = watch(sweep, NOW)
-    metric, run = best(runs)
-    assert (metric, run.name) == ("test/text_to_image_r10", "1")
+    top = best(runs)
+    assert (top.reported, top.run.name) == ("test/text_to_image_r10", "1")
     # The one under way has 90 of its 120 s before it, those that wait as long as the ones that are done: 60 s each.
     assert seconds_left(runs) == 90 + 2 * 60
     assert summary(runs) == (
         "3 done, 1 running, 2 waiting, 1 failed, 1 died; about 4 min left; "
-        "best so far: 1, test/text_to_image_r10 70.0\N{NO-BREAK SPACE}%"
+        "best so far: 1, test/text_to_image_r10 70.0\N{NO-BREAK SPACE}% (chosen on the test set: no val was measured)"
     )
+
+
+def test_the_best_is_chosen_on_val_and_the_test_is_reported(sweep):
+    # The run that is best on test is not the one that is best on val.
+    for number, value in enumerate((0.4, 0.3, 0.2)):
+        file = sweep / str(number) / "metrics.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"val/text_to_image_r10": value}))
+    runs = watch(sweep, NOW)
+    top = best(runs)
+    assert (top.selected, top.run.name) == ("val/text_to_image_r10", "0")
+    told = summary(runs).replace("\N{NO-BREAK SPACE}", " ")
+    assert told.endswith("best so far: 0, val/text_to_image_r10 40.0 % (chosen by it), test/text_to_image_r10 50.0 %")
+    console = Console(width=120, file=StringIO())
+    console.print(watch_table(runs))
+    assert "val" in console.file.getvalue() and "test" in console.file.getvalue()
 
 
 def test_several_at_once_share_what_is_left():
@@ -86,7 +101,7 @@ def test_several_at_once_share_what_is_left():
 
 def test_a_loss_is_best_where_it_is_lowest():
     runs = [Watched(str(n), "done", metrics={"test/loss": value}) for n, value in enumerate((2.0, 1.0, 3.0))]
-    assert best(runs)[1].name == "1"
+    assert best(runs).run.name == "1"
 
 
 def test_a_run_that_time_ends_tells_its_share_of_time(tmp_path):

@@ -2,7 +2,7 @@
 "use strict";
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const COLOURED = 5; // configurations with a colour of their own, the best ones; more could not be told apart
-const state = { metric: DATA.metric, filter: "", sort: "metric", rising: null, chosen: [] };
+const state = { metric: DATA.selected, filter: "", sort: "metric", rising: null, chosen: [] };
 const at = (id) => document.getElementById(id);
 
 // Text only ever becomes a text node: what a run, a file or a caption is called is never read as HTML.

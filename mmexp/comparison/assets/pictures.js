@@ -7,7 +7,7 @@ const picture = (one) => (one.picture ? [element("img", { src: DATA.pictures[one
 
 function pair() {
   // Where nobody chose: the best run and the best of another configuration, of those with pictures.
-  const sorted = inOrder(DATA.runs, { value: (run) => valueOf(run, DATA.metric) }, !DATA.metrics[DATA.metric].rises);
+  const sorted = inOrder(DATA.runs, { value: (run) => valueOf(run, DATA.selected) }, !DATA.metrics[DATA.selected].rises);
   const shown = [...sorted.filter((run) => DATA.galleries[run.name]), ...sorted];
   const other = shown.filter((run) => run.group !== (named(state.chosen[0]) ?? shown[0])?.group);
   const names = [...state.chosen, ...[...shown.slice(0, 1), ...other, ...shown].map((run) => run.name)];

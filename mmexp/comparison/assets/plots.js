@@ -52,7 +52,8 @@ function drawPareto() {
   key("pareto-key", [...new Set(points.map(({ run }) => run.group))].sort((a, b) => a - b));
   if (!points.length) return nothing("pareto", "No run shown has both numbers.");
   clear("pareto");
-  const front = frontOf(points, DATA.metrics[state.metric].rises);
+  const { rises } = DATA.metrics[state.metric];
+  const front = rises === null ? [] : frontOf(points, rises);
   const on = (run) => state.chosen.includes(run.name);
   const xs = points.map(({ x }) => x);
   plot("pareto", [
