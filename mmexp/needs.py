@@ -77,7 +77,8 @@ def _lack(needs: set[str], strong: bool, encoders: Mapping[str, Any], kinds: Col
         return NO_STRONG
     have = ", ".join(encoders)
     if "pairs" in needs and len(encoders) < 2:
-        return f"needs two modalities, and there is only {have}. See data.columns."
+        hint = " The data have labels, which objective=classify learns." if "labels" in kinds else ""
+        return f"needs two modalities, and there is only {have}. See data.columns.{hint}"
     heard = {need for need in needs if need.startswith(TEACHER)}
     if wrong := sorted(needs - heard - OF_THE_MODEL - set(LACKING) - set(encoders)):
         return f"wants '{wrong[0]}', which this model does not have: {have}.{_renamed(wrong[0], encoders)}"

@@ -16,6 +16,7 @@ from mmexp.data.without import measured_without
 from mmexp.dropout import hasten
 from mmexp.errors import RequestError
 from mmexp.model import Model
+from mmexp.needs import LACKING, needs_of
 from mmexp.shapes import ModelShape
 from mmexp.signatures import signature
 from mmexp.training.groups import Stepping
@@ -48,11 +49,18 @@ def data_source(config: Config) -> DataSource:
 
 def _read(config: Config) -> DataSource:
     open_ended = "kinds" in signature(config["data"]["_target_"]).parameters
-    more = {"kinds": further_kinds(config)} if open_ended else {}
+    more = {"kinds": further_kinds(config), "wanted": answers_wanted(config)} if open_ended else {}
     source = make(config["data"], without=tuple(f.name for f in fields(Loading)), **more)
     shots, fraction = config["data"].get("shots"), config["data"].get("fraction")
     source = source if fraction is None else fraction_of(source, fraction, config["seed"])
     return few_shots(source, shots, config["seed"]) if shots else source
+
+
+def answers_wanted(config: Config) -> list[str]:
+    """Return which of labels, targets and number the configuration needs, by its objectives and keys."""
+    asked = {need for node in config["objective"].values() for need in needs_of(node)} & set(LACKING)
+    by_class = config.get("prompts") or any(config["data"].get(key) for key in ("shots", "labels_per_class"))
+    return sorted(asked | ({"labels"} if by_class else set()))
 
 
 def towers(config: Config) -> dict[str, Config]:

@@ -14,8 +14,8 @@ from typing import Any
 from mmexp.data.archives import read_archives
 from mmexp.data.contents import content_digest
 from mmexp.data.faults import Faults
+from mmexp.data.folders import rows_of_folder
 from mmexp.data.kinds import FILES
-from mmexp.data.texts import captions_in
 from mmexp.errors import RequestError
 
 METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
@@ -23,7 +23,10 @@ METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet"
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length. `base` is what paths in them are relative to, `places` says where each row stands."""
+    """Columns of equal length. `base` is what paths in them are relative to, `places` says where each row stands.
+
+    `class_folder`: it is a folder of files with one sub-folder a class.
+    """
 
     name: str
     columns: Mapping[str, Sequence[Any]]
@@ -32,6 +35,7 @@ class Table:
     digest: str = field(default="", compare=False)
     faults: Sequence[str] = ()
     notes: Sequence[str] = ()
+    class_folder: bool = False
 
     def __len__(self) -> int:
         return len(self.places)
@@ -232,41 +236,13 @@ def _folder(folder: Path, how: Reading) -> Table:
             first = str(next(iter(files), "")).lower()
             kind = next((kind for kind, suffixes in FILES.items() if first.endswith(suffixes)), "image")
             return Table(table.name, {kind: files, **table.columns}, table.base, table.places, table.digest)
-    found = {kind: {file.with_suffix(""): file for file in _within(folder, own)} for kind, own in FILES.items()}
-    first = next((kind for kind, files in found.items() if files), "image")
-    every = _within(folder, FILES[first])
-    rows = []
-    for file in every:
-        beside = {kind: files.get(file.with_suffix("")) for kind, files in found.items()}
-        try:
-            rows.append((str(file), _described(folder, beside | {first: file}, how.each_line)))
-        except UnicodeDecodeError:
-            how.faults(str(file), "the .txt beside it is not UTF-8.")
+    rows = rows_of_folder(folder, how.faults, how.each_line)
     names = list(dict.fromkeys(name for _, row in rows for name in row))
     listing = "\n".join(f"{row}" for _, row in rows)
     columns = {name: [row.get(name) for _, row in rows] for name in names}
-    return Table(
-        str(folder), columns, folder, [place for place, _ in rows], hashlib.sha256(listing.encode()).hexdigest()
-    )
-
-
-def _within(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in suffixes)
-
-
-def _described(folder: Path, files: Mapping[str, Path | None], each_line: bool) -> dict[str, Any]:
-    """Return the row of a file and of those of other kinds that have its name beside it.
-
-    Its class is the sub-folder, its caption the .txt beside it or else its class.
-    """
-    row: dict[str, Any] = {kind: str(file.relative_to(folder)) for kind, file in files.items() if file}
-    inside = Path(next(iter(row.values())))
-    if len(inside.parts) > 1:
-        row |= {"label": inside.parts[0], "caption": inside.parts[0].replace("_", " ")}
-    beside = (folder / inside).with_suffix(".txt")
-    if beside.is_file():
-        row["caption"] = captions_in(beside.read_text(encoding="utf-8"), each_line)
-    return row
+    digest = hashlib.sha256(listing.encode()).hexdigest()
+    classes = {row.get("label") for _, row in rows} - {None}
+    return Table(str(folder), columns, folder, [place for place, _ in rows], digest, class_folder=len(classes) > 1)
 
 
 def _archive(file: Path, how: Reading) -> Table:

@@ -1,6 +1,6 @@
 """A user's own data: a table of pictures, texts, sounds and videos, in whatever form it is kept."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, Literal
@@ -11,6 +11,7 @@ from mmexp.data.checking import faulty_rows, present_in
 from mmexp.data.contents import content_digest
 from mmexp.data.decoding import Decoding
 from mmexp.data.few_labels import keep_labels
+from mmexp.data.found_columns import found_columns, names_label
 from mmexp.data.labels import number_labels, read_numbers
 from mmexp.data.readers import Table, read_table
 from mmexp.data.stored import is_empty
@@ -39,12 +40,14 @@ def table(
     kinds: Mapping[str, str] = MappingProxyType({}),
     files: Literal["inside", "anywhere"] = "inside",
     caption_lines: Literal["whole", "each"] = "whole",
+    wanted: Collection[str] = (),
 ) -> DataSource:
     """Return the splits at the paths `train`, `val` and `test`; without `val` a share of train is held out.
 
     `columns` maps image, text, audio, video, label, target (a number) and concept to a column, or to None; further modalities
     too, whose `kinds` (image, text, audio or video) `build` knows by their encoders. Rows are of one concept where the concept
-    column says so; without one, every row is a concept of its own. A label cell that is a list, or text with
+    column says so; without one, every row is a concept of its own. `label: auto` is the column `label` where the folder has
+    one sub-folder a class, or where labels or targets are `wanted` by an objective. A label cell that is a list, or text with
     `label_separator`, holds several labels. Of `train`, `labels_per_class` rows of each class keep their label. Of a sound the
     first `seconds` are read, of a video `frames` frames. With `missing` keep a row may have an empty cell for any modality, as
     long as it has one of them. Files that cells name lie `inside` the table's folder,
@@ -52,12 +55,14 @@ def table(
     RequestError for paths, columns and rows that are wrong.
     """
     paths = {name: path for name, path in (("train", train), ("val", val), ("test", test)) if path}
-    chosen = _chosen(columns, kinds)
+    skip = on_error == "skip"
+    _chosen(columns, kinds)
+    tables = {name: read_table(path, skip, caption_lines == "each") for name, path in paths.items()}
+    found, notes = found_columns(columns, tables["train"], wanted)
+    chosen = _chosen(found, kinds)
     modalities = {name: kinds.get(name, name) for name in chosen if name not in ANSWERS}
     decode = Decoding(seconds, frames, files == "anywhere")
-    skip = on_error == "skip"
-    tables = {name: read_table(path, skip, caption_lines == "each") for name, path in paths.items()}
-    splits, skipped, split_notes = {}, {}, []
+    splits, skipped = {}, {}
     for name, one in tables.items():
         for note in one.notes:
             print(note)
@@ -69,6 +74,8 @@ def table(
     number_concepts(splits.values())
     number_items(list(splits.values()))
     classes = number_labels(splits["train"], splits.values(), label_separator) if "label" in chosen else []
+    if classes and wanted and "text" in chosen and (named := names_label(splits["train"], classes)):
+        notes.append(named)
     for samples in splits.values() if "target" in chosen else ():
         samples.number = read_numbers(samples)
     # Before rows are held out: the files of both parts are those of the table.
@@ -76,10 +83,10 @@ def table(
     if "val" not in splits and val_fraction:
         parts, how = with_validation(splits["train"], val_fraction)
         splits |= parts
-        split_notes.append(how)
+        notes.append(how)
     splits["train"].labels = keep_labels(splits["train"].labels, labels_per_class)
     return DataSource(
-        splits, list(modalities), classes, content, skipped, concepts_stated="concept" in chosen, notes=split_notes
+        splits, list(modalities), classes, content, skipped, concepts_stated="concept" in chosen, notes=notes
     )
 
 

@@ -1,6 +1,6 @@
 """A user's own tables as tasks in sequence."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -31,6 +31,7 @@ def table_sequence(
     kinds: Mapping[str, str] = MappingProxyType({}),
     files: Literal["inside", "anywhere"] = "inside",
     caption_lines: Literal["whole", "each"] = "whole",
+    wanted: Collection[str] = (),
 ) -> DataSource:
     """Return a task for each of `tables`, named by its file and read as by `table`.
 
@@ -50,6 +51,7 @@ def table_sequence(
         kinds=kinds,
         files=files,
         caption_lines=caption_lines,
+        wanted=wanted,
     )
     train, test, known, digests = {}, {}, [], []
     for place, (name, path) in enumerate(zip(names, tables, strict=True)):

@@ -110,15 +110,17 @@ def test_every_form_gives_the_same_rows(way, tmp_path):
     assert source.modalities == ["image", "text"]
 
 
-def test_a_folder_of_classes_has_labels_and_captions_of_the_class(tmp_path):
+def test_a_folder_of_classes_has_pictures_and_labels_and_no_text(tmp_path):
     for name in ("red_thing", "blue_thing"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.png").write_bytes(png(name.split("_")[0]))
-    source = table(str(tmp_path), {**COLUMNS, "label": "label"}, val_fraction=0)
+    source = table(str(tmp_path), {**COLUMNS, "label": "auto"}, val_fraction=0)
     samples = source.splits["train"]
     assert source.classes == ["blue_thing", "red_thing"]
     assert samples.labels.tolist() == [0, 1]
-    assert samples.read(0, "text") == "blue thing"
+    assert source.modalities == ["image"] and "caption" not in samples.table.columns
+    labels, text = source.notes
+    assert labels.endswith("the sub-folders (data.columns.label)") and text.endswith("there is no text to read")
 
 
 def test_a_data_set_of_hugging_face_saved_to_disk(tmp_path, monkeypatch):
