@@ -38,14 +38,11 @@ def found_columns(columns: Columns, train: Table, wanted: Collection[str]) -> tu
 
 def names_label(samples: TableSamples, classes: Sequence[str]) -> str | None:
     """Return a note where nearly all texts hold the name of their row's label, so that a head that reads them is given it."""
-    rows = np.flatnonzero(samples.labels >= 0)
-    rows = rows[[samples.has(row, "text") for row in rows]] if len(rows) else rows
-    if len(classes) < 2 or not len(rows):
+    rows = [row for row in np.flatnonzero(samples.labels >= 0).tolist() if samples.has(row, "text")]
+    if len(classes) < 2 or not rows:
         return None
     names = [_words(name) for name in classes]
-    named = sum(
-        any(names[samples.labels[row]] in _words(text) for text in texts_of(samples, row)) for row in rows.tolist()
-    )
+    named = sum(any(names[samples.labels[row]] in _words(text) for text in texts_of(samples, row)) for row in rows)
     if named < _NAMED * len(rows):
         return None
     return (
