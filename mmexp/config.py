@@ -17,6 +17,7 @@ ROOT = {
     "init_from": "str | None",
     "teacher": "str | None",
     "resume": "str | None",
+    "resume_allow": "list[str]",
     "train": "bool",
     "evaluate": "bool",
     "log_every_steps": "PositiveInt",

@@ -29,7 +29,7 @@ from mmexp.linear import hasten
 from mmexp.needs import looked_at
 from mmexp.pictures_kept import keep_pictures
 from mmexp.request import Experiment, Request
-from mmexp.resuming import resumed
+from mmexp.resume_check import continuation
 from mmexp.runs.record import RunRecord, write_metrics
 from mmexp.sequence import arrange
 from mmexp.sequence import told as sequence_of
@@ -78,10 +78,13 @@ def run(request: Request) -> int:
 def prepare(request: Request) -> Experiment:
     """Build everything in the order data, model, objectives, weights, adapter, balance, task, trainer. Writes nothing."""
     config = request.config
+    goes_on = continuation(request)
     hardware = build.make(config["hardware"])
     arguments = hardware.trainer_arguments()
     variation = build.variation(config)
     loading, source = build.loading(config), build.data_source(config)
+    if goes_on:
+        goes_on.check_data(source.fingerprint, config["resume_allow"])
     modalities = [name for name in source.modalities if isinstance(config["encoder"].get(name), Mapping)]
     frozen = build.teacher(config, modalities)
     taught = build.shape_of(frozen, f"teacher={config['teacher']}") if frozen else TeacherShape()
@@ -145,8 +148,11 @@ def prepare(request: Request) -> Experiment:
         recompute(assembled.model)
     if hardware.compile:
         compile_blocks(assembled.model)
-    start = resumed(request)
-    trainer = make_trainer(request, arguments, task, stopwatch, epoch_steps, start)
+    if goes_on:
+        goes_on.check_length(task.total_steps)
+        if goes_on.changed:
+            goes_on.check_weights(task.state_dict())
+    trainer = make_trainer(request, arguments, task, stopwatch, epoch_steps, source.fingerprint, goes_on)
     if keeping:
         keeping.epochs = ceil(steps / epoch_steps) if steps else sys.maxsize
         keeping.device = trainer.strategy.root_device
@@ -163,7 +169,7 @@ def prepare(request: Request) -> Experiment:
         keeping=keeping,
         length=length,
         resting=resting,
-        start=start,
+        continuation=goes_on,
     )
 
 

@@ -33,7 +33,9 @@ def started(experiment: Experiment) -> list[str]:
     whole = [experiment.loaded.told()] if experiment.loaded else []
     resting = ", ".join(experiment.resting)
     unread = ", ".join(name for name in experiment.source.modalities if name not in experiment.task.model.encoders)
+    goes_on = experiment.continuation
     return [
+        *(goes_on.told(experiment.task.total_steps) if goes_on else []),
         *experiment.source.notes,
         *whole,
         *(f"weights of encoder {name}: {origin}" for name, origin in experiment.towers.items()),

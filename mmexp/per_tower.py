@@ -74,6 +74,10 @@ def register() -> None:
 
 
 def added(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides, those for towers that conf/train.yaml does not name as additions."""
+    """Return the overrides, those for towers that conf/train.yaml does not name as additions.
+
+    `resume` is a value and no group of keys, so that `resume.allow` is spelled `resume_allow` there.
+    """
+    overrides = [re.sub(r"^(\+*)resume\.allow=", r"\1resume_allow=", override) for override in overrides]
     own = re.compile(rf"{GROUP}/(?!(?:{'|'.join(KNOWN)})=)\w+=")
     return [f"+{override}" if own.match(override) else override for override in overrides]

@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 from torch.utils.data import DataLoader
 
+from mmexp.continuation import Continuation
 from mmexp.frozen import Keeping
 from mmexp.tasks.base import Task
 from mmexp.training.budget import Length
@@ -36,7 +37,7 @@ class Experiment:
     """Everything of a run, built and ready. `length` says which limit of the budget ends it, seconds apart.
 
     `towers` says of each encoder that came trained whose weights it has, `resting` are those, and the fusion, that no loss
-    reaches. `start` is the checkpoint that the run goes on from.
+    reaches. `continuation` says from where a run goes on, None for a fresh start.
     """
 
     task: Task
@@ -50,4 +51,9 @@ class Experiment:
     keeping: Keeping | None = None
     length: Length = field(default_factory=lambda: Length(None, "steps"))
     resting: Sequence[str] = ()
-    start: Path | None = None
+    continuation: Continuation | None = None
+
+    @property
+    def start(self) -> Path | None:
+        """The checkpoint that the run goes on from, None for a fresh start."""
+        return self.continuation.checkpoint if self.continuation else None

@@ -7,6 +7,7 @@ import lightning as L
 from lightning.pytorch.loggers import Logger
 
 from mmexp import build
+from mmexp.continuation import Continuation
 from mmexp.request import Request
 from mmexp.resuming import rows_before, steps_before
 from mmexp.sweeps.pruning import pruning
@@ -17,6 +18,7 @@ from mmexp.training.ddp import strategy_of
 from mmexp.training.elastic import meet
 from mmexp.training.interrupt import SignalCheckpoint
 from mmexp.training.loggers import RunFacts
+from mmexp.training.made_by import MadeBy, Reapplied
 from mmexp.training.messages import quieten
 from mmexp.training.order_log import order_log
 from mmexp.training.progress import ProgressBar, Stopwatch
@@ -40,10 +42,11 @@ def make_trainer(
     task: Task,
     stopwatch: Stopwatch,
     epoch_steps: int,
-    start: Path | None,
+    data_fingerprint: str,
+    goes_on: Continuation | None,
 ) -> L.Trainer:
-    """Return the trainer. Where time alone ends the run, there is a validation at the end too. It goes on from the
-    checkpoint `start`.
+    """Return the trainer. Where time alone ends the run, there is a validation at the end too. `goes_on` says
+    from which checkpoint, and whether its options of optimizer and schedule give way to those asked for.
     """
     config = request.config
     checkpointing, stopping = build.make(config["checkpoint"]), build.make(config["early_stopping"])
@@ -73,9 +76,11 @@ def make_trainer(
             *checkpointing.callbacks(directory, metric, mode, epoch_steps, task.total_steps),
             SignalCheckpoint(directory),
             *order_log(),
+            MadeBy(config, data_fingerprint),
+            *([Reapplied()] if goes_on and goes_on.changed else []),
         ],
         plugins=[WholeCheckpoints()],
-        logger=make_loggers(request, start),
+        logger=make_loggers(request, goes_on.checkpoint if goes_on else None),
         log_every_n_steps=task.log_every_steps,
         enable_progress_bar=False,
         enable_model_summary=False,

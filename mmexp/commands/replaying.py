@@ -9,7 +9,7 @@ from typing import Any
 from mmexp.errors import RequestError
 
 # What belongs to how a run was trained, and not to what it is.
-_TRAINING = re.compile(r"(hydra\.|resume=|init_from=|train=|evaluate=|name=|sweep\.|budget\.|continual=)")
+_TRAINING = re.compile(r"(hydra\.|resume=|resume_allow=|init_from=|train=|evaluate=|name=|sweep\.|budget\.|continual=)")
 
 
 def record_of(run: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 # What says where a run goes and how it computes, not what it is.
-PASSING = ("name", "hardware", "logger", "sweep", "resume", "cache", "trust")
+PASSING = ("name", "hardware", "logger", "sweep", "resume", "resume_allow", "cache", "trust")
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:

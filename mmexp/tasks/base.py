@@ -159,6 +159,10 @@ class Task(L.LightningModule):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Take the step, and show a balance that learns from it what it did to the same batch."""
+        if self._notes():
+            # Before the schedule moves it. A layer's rate is a share of it (optimizer.layer_decay).
+            group = self.trainer.optimizers[0].param_groups[0]
+            self.note({"learning_rate": torch.tensor(group["lr"] / group.get("lr_scale", 1.0), dtype=torch.float64)})
         counter = flop_counter() if self.pace.flops is None else None
         with counter or nullcontext():
             super().optimizer_step(*args, **kwargs)
@@ -244,15 +248,22 @@ class Task(L.LightningModule):
         with self.trainer.precision_plugin.forward_context():
             embed = self.first_with("embed").embed if self.class_texts else None
             classes = class_vectors(self.model, embed, self.class_texts).cpu() if embed else None
+        shown: dict[str, float] = {}
         for split, gathered in self.gathered.items():
             with self.trainer.precision_plugin.forward_context():
                 found = numbers_of(gathered, self.model, objectives, self.samples[split], classes)
             numbers = {f"{split}/{name}": value for name, value in found.items()}
             self.results |= numbers
-            shown = {name: value for name, value in numbers.items() if not name.endswith(("_chance", "candidates"))}
-            self.log_dict(shown, add_dataloader_idx=False, sync_dist=True)
+            shown |= {name: value for name, value in numbers.items() if not name.endswith(("_chance", "candidates"))}
+        testing = self.trainer.testing
+        self.log_dict(shown, logger=testing, add_dataloader_idx=False, sync_dist=True)
         # Lightning's own count takes the whole run for one.
-        self.log("epoch", self.global_step / self.steps_per_epoch, sync_dist=True)
+        epoch = self.global_step / self.steps_per_epoch
+        self.log("epoch", epoch, logger=testing, sync_dist=True)
+        # Lightning writes the row of a validation after the callbacks, one of which may end the run once its checkpoint is
+        # written, and counts its step wrongly where a finished run goes on.
+        for logger in () if testing else self.trainer.loggers:
+            logger.log_metrics({**shown, "epoch": epoch}, self.global_step - 1)
 
     on_test_epoch_start = on_validation_epoch_start
     on_test_epoch_end = on_validation_epoch_end
