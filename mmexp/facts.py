@@ -1,5 +1,6 @@
 """What a run says of itself: its opening lines, and the facts of `run.json`."""
 
+import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from mmexp.runs.code import code_of
 from mmexp.runs.parents import fingerprint, parent
 from mmexp.runs.record import hardware_facts
 from mmexp.sweeps.pruning import pruned
+from mmexp.training.checkpoint import early_stop
 from mmexp.training.optimizer import Schedule, peak
 
 
@@ -93,7 +95,7 @@ def facts(request: Request, experiment: Experiment) -> dict[str, Any]:
     # What a package carries is told by the package's name.
     origins |= {f"encoder.{name}.weights": path for name, path in towers.items() if path and Path(path).exists()}
     return {
-        "command": f"mmexp train {' '.join(request.overrides)}".strip(),
+        "command": shlex.join(["mmexp", "train", *request.overrides]),
         "overrides": request.overrides,
         "choices": _built(request.choices, experiment.task.model.encoders),
         "sweep": request.sweep,
@@ -109,6 +111,14 @@ def facts(request: Request, experiment: Experiment) -> dict[str, Any]:
         "total_steps": task.total_steps,
         "total_seconds": task.pace.seconds,
     }
+
+
+def _early_stopping(experiment: Experiment) -> dict[str, Any]:
+    ended = early_stop(experiment.trainer)
+    if ended is None:
+        return {}
+    step = experiment.trainer.global_step
+    return {"stopped": ended.told(step), "early_stopping": ended.facts(step)}
 
 
 def counted(task: nn.Module) -> tuple[int, int]:
@@ -151,4 +161,5 @@ def measured(experiment: Experiment) -> dict[str, Any]:
         "budget": {"steps": steps, "samples": samples, "seconds": seconds, "flops": flops},
         "captions_cut": sum(int(getattr(one, "cut", 0)) for one in experiment.task.model.encoders.values()),
         **({"stopped": reason} if (reason := pruned(experiment.trainer)) else {}),
+        **_early_stopping(experiment),
     }

@@ -16,6 +16,7 @@ from mmexp.sequence import measures
 from mmexp.sweeps.pruning import pruned
 from mmexp.tasks.base import Task
 from mmexp.tasks.continual import ContinualTask
+from mmexp.training.checkpoint import early_stop
 from mmexp.training.loggers import told_to, without_wandb
 from mmexp.types import Batch
 
@@ -42,6 +43,8 @@ def train_and_evaluate(experiment: Experiment, request: Request) -> dict[str, fl
     order = cast(TrainOrder, experiment.train.batch_sampler)
     order.start = steps_before(start)
     trainer.fit(task, experiment.train, evaluations.get("val"), ckpt_path=start, weights_only=True)
+    if trainer.is_global_zero and (ended := early_stop(trainer)):
+        print(ended.told(trainer.global_step))
     if request.config["evaluate"] and not pruned(trainer):
         best = request.directory / "checkpoints" / "best.ckpt"
         if best.is_file():

@@ -39,6 +39,11 @@ class Pruning(Callback):
             )
         value, step = float(metrics[self.search.metric]), trainer.global_step
         stops = self._trial is not None and self._told(value, step, task.pace)
+        if trainer.strategy.broadcast(self._trial is not None and not self._measured()):
+            raise FloatingPointError(
+                f"{self.search.metric}, by which this search compares, is {value} at step {step}, and no validation before "
+                "had a finite value. A lower optimizer.lr or a bound on the data's values may help."
+            )
         if trainer.strategy.broadcast(stops):
             self.stopped = f"pruned at step {step}: {self.search.metric} {value:.4g}"
             trainer.should_stop = True
@@ -54,6 +59,11 @@ class Pruning(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         self.stopped = state["stopped"]
+
+    def _measured(self) -> bool:
+        """Return whether some validation of the trial had a finite value."""
+        values = self._trial.storage.get_trial(self._trial._trial_id).intermediate_values.values()
+        return any(map(math.isfinite, values))
 
     def _told(self, value: float, step: int, pace: Pace) -> bool:
         """Report and return whether to stop. At the end there is nothing left to save."""

@@ -31,6 +31,7 @@ from mmexp.sweeps.untried import Untried
 
 Rows = list[dict[str, Any]]
 _VALIDATIONS = "checkpoint.validate_every_epochs"
+_VALIDATIONS_BY_STEPS = "checkpoint.validate_every_steps"
 
 
 def search(settings: Settings, words: Sequence[str], loader: Any, config: Any, launcher: Any) -> Rows:
@@ -97,7 +98,7 @@ def check_finite(space: Space) -> None:
 def completed(space: Space, settings: Settings) -> Space:
     """Return the space with what a search needs of its runs: validations often enough, and its metric for the checkpoint."""
     fixed = dict(space.fixed)
-    if settings.pruner != "none" and _VALIDATIONS not in fixed:
+    if settings.pruner != "none" and not {_VALIDATIONS, _VALIDATIONS_BY_STEPS} & set(fixed):
         fixed[_VALIDATIONS] = f"{_VALIDATIONS}=1"
     if settings.metric:
         fixed["checkpoint.monitor"] = f"checkpoint.monitor={settings.metric}"

@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
 from mmexp.errors import RequestError
 from mmexp.training.saving import Saving
@@ -72,11 +73,63 @@ class Checkpointing:
 
 
 class Patience(LightningEarlyStopping):
-    """Lightning's, which would train on where it is resumed after it ended the training."""
+    """Lightning's, which also knows the step of the best value, and ends at once where it is resumed after it ended the run."""
+
+    best_step: int | None = None
+    last: float | None = None
 
     def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        """End at once where the patience was at its end."""
-        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
+        """End at once what had ended."""
+        trainer.should_stop = trainer.should_stop or self.stopped
+
+    def on_validation_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        """Check as Lightning does; note the value, and the step where it is the best so far."""
+        before = self.best_score
+        super().on_validation_end(trainer, task)
+        self.last = float(trainer.callback_metrics[self.monitor])
+        if self.best_score is not before:
+            self.best_step = trainer.global_step
+
+    @property
+    def stopped(self) -> bool:
+        """Whether this ended the run."""
+        patient = self.stopping_reason == EarlyStoppingReason.PATIENCE_EXHAUSTED and self.wait_count < self.patience
+        return self.stopping_reason != EarlyStoppingReason.NOT_STOPPED and not patient
+
+    def facts(self, step: int) -> dict[str, Any]:
+        """Return what `run.json` says of a run that this ended at a step: reason, metric, its last and its best value."""
+        best = None if self.best_step is None else float(self.best_score)
+        about = {"reason": self.stopping_reason.name.lower(), "metric": self.monitor, "step": step}
+        return {**about, "last": self.last, "best": best, "best_step": self.best_step}
+
+    def told(self, step: int) -> str:
+        """Return in a line why the run ended at a step."""
+        if self.stopping_reason == EarlyStoppingReason.NON_FINITE_METRIC:
+            why = f"{self.monitor} is {self.last}, which is not finite"
+        else:
+            times = f"{self.patience} validation{'s' * (self.patience > 1)}"
+            why = f"{self.monitor} has not improved by more than {abs(self.min_delta):g} for {times}"
+        best = (
+            f"best {float(self.best_score):.4g} at step {self.best_step:,}"
+            if self.best_step
+            else "no finite value before"
+        )
+        return f"early stopping at step {step:,}: {why}; {best}"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run goes on from."""
+        return {**super().state_dict(), "best_step": self.best_step, "last": self.last}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there, with the patience of this run."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
+        self.best_step, self.last = state_dict.get("best_step"), state_dict.get("last")
+
+
+def early_stop(trainer: L.Trainer) -> Patience | None:
+    """Return the callback that ended a run early, None where none did."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((one for one in callbacks if isinstance(one, Patience) and one.stopped), None)
 
 
 @dataclass(frozen=True)
