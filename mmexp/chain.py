@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from mmexp.compose import compose, resolved
+from mmexp.compose import override as text_override
 from mmexp.config import check
 from mmexp.errors import RequestError, nearest
 
@@ -120,4 +121,4 @@ def _placed(stage: str, override: str, earlier: Mapping[str, Path]) -> str:
     name = value.removeprefix(_STAGE)
     if name not in earlier:
         raise RequestError(f"stage '{stage}': {override} names no earlier stage.{nearest(name, earlier)}")
-    return f"{key}={earlier[name]}"
+    return text_override(key, earlier[name])

@@ -1,6 +1,9 @@
 """The `mmexp` command: help and dispatch. Standard library only, so that help is there at once."""
 
+import codecs
 import importlib
+import io
+import locale
 import os
 import sys
 import time
@@ -83,8 +86,23 @@ def main() -> int:
         return 0
 
 
+def use_utf8() -> None:
+    """Have all output, files and file names in UTF-8, whatever the locale says.
+
+    Python decides that when it starts, so that under another locale it is started once more.
+    """
+    if not sys.flags.utf8_mode and codecs.lookup(locale.getpreferredencoding(False)).name != "utf-8":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        # PYTHONIOENCODING stands above that mode.
+        if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
 def entry() -> None:
     """The console script."""
+    use_utf8()
     sys.exit(main())
 
 

@@ -56,6 +56,15 @@ def flags_first(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return flags, overrides
 
 
+def override(key: str, value: object) -> str:
+    """Return the override that sets `key` to a text, such as a path, whatever signs it has; 0.1 and true stay text.
+
+    Hydra's quoted strings: a quote is escaped, and backslashes before one are doubled.
+    """
+    text = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), str(value))
+    return f"{key}='{text}'"
+
+
 def compose(overrides: Sequence[str], config_dir: str | None = None) -> Any:
     """Return the composed configuration (a DictConfig with `hydra` in it). Raises RequestError."""
     from hydra._internal.hydra import Hydra

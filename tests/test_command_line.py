@@ -1,5 +1,6 @@
 """The real command line in a subprocess: what is answered before anything heavy is loaded, and how."""
 
+import os
 import subprocess
 import sys
 
@@ -72,3 +73,19 @@ def test_a_wrong_request_gets_one_plain_line_and_status_2(arguments, message, tm
 def test_the_traceback_is_there_for_who_asks(tmp_path):
     done = mmexp("train", "fusion=xatn", cwd=tmp_path, MMEXP_FULL_ERROR="1")
     assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONIOENCODING": "cp1252"},
+        {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+    ],
+)
+def test_output_and_files_are_utf8_under_any_locale(tmp_path, environment):
+    code = "from mmexp.cli import use_utf8; use_utf8(); print('\\u2192'); open('f', 'w').write('\\u2192')"
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=tmp_path, env={**os.environ, **environment}, capture_output=True, timeout=60)
+    assert done.stdout == "\u2192\n".encode(), done.stderr
+    assert (tmp_path / "f").read_bytes() == "\u2192".encode()

@@ -1,6 +1,8 @@
 """`mmexp evaluate`: the numbers of a run again, on its own data the same, on others others; several side by side."""
 
 import json
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,19 @@ def test_a_run_has_its_own_numbers_again(mmexp):
     assert "text → image R@1" in out and "second" in out
     record = json.loads(Path("outputs/evaluations/now-0-first/run.json").read_text())
     assert record["parents"][0]["role"] == "init_from"
+
+
+def test_a_path_argument_is_a_path_whatever_its_name(mmexp):
+    assert mmexp("train", *RUN, "hydra.run.dir=o/1e-3", "name='a b'")[0] == 0
+    odd = "o/lr=0.1[/red]"
+    shutil.copytree("o/1e-3", odd)
+    status, out, error = mmexp("evaluate", "o/1e-3", odd, *OWN)
+    assert status == 0, error
+    assert odd in out
+    own, again = metrics("o/1e-3"), metrics("outputs/evaluations/now-1-red]")
+    assert again["test/loss"] == pytest.approx(own["test/loss"], abs=1e-5)
+    command = json.loads(Path("o/1e-3/run.json").read_text())["command"]
+    assert shlex.split(command)[-1] == "name='a b'"
 
 
 def test_on_other_data_and_a_wrong_request(mmexp):

@@ -46,7 +46,7 @@ def _show(directory: Path) -> int:
         view = "as it is" if about["variation"] is None else str(about["view"])
         row = (entry.key[:8], f"{about['part']} ({about['kind']})", about["split"], view, f"{entry.rows:,}")
         table.add_row(*row, f"{entry.size / 1e6:,.1f}", age(entry))
-    Console().print(table)
+    Console(markup=False).print(table)
     print(f"{sum(entry.size for entry in entries) / 1e6:,.1f} MB in {directory}")
     return 0
 

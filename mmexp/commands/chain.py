@@ -10,7 +10,7 @@ from typing import Any
 from mmexp.chain import Stage, planned, recipes
 from mmexp.commands import train
 from mmexp.commands.list import first_comment
-from mmexp.compose import flags_first
+from mmexp.compose import flags_first, override
 from mmexp.errors import RequestError, nearest
 from mmexp.runs.parents import digest, fingerprint
 from mmexp.runs.record import write_atomically
@@ -47,7 +47,7 @@ def _run(stage: Stage, flags: list[str]) -> int:
         aside = stage.directory.with_name(f"{stage.name}-before-{time.strftime('%Y-%m-%d_%H-%M-%S')}")
         stage.directory.rename(aside)
         print(f"this stage was run with another request or other weights; that run is now {aside}")
-    more = [f"hydra.run.dir={stage.directory}", *(["resume=auto"] if state == "broken off" else [])]
+    more = [override("hydra.run.dir", stage.directory), *(["resume=auto"] if state == "broken off" else [])]
     try:
         return train.main([*stage.overrides, *more, *flags])
     except RequestError as error:
@@ -75,7 +75,7 @@ def _conclude(stages: Sequence[Stage]) -> None:
     file = stages[0].directory.parent / "chain.json"
     told = [_told(stage) for stage in stages]
     write_atomically(file, json.dumps(told, indent=2) + "\n")
-    console = Console()
+    console = Console(markup=False)
     console.print()
     console.print(chain_table(told))
     console.print(f"chain: {file.parent}", soft_wrap=True)

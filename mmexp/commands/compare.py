@@ -90,9 +90,9 @@ def _print(comparison: Comparison) -> None:
 
     from mmexp.comparison.tables import as_table, sheets
 
-    console = Console()
+    console = Console(markup=False)
     for sheet in sheets(comparison):
         console.print(as_table(sheet))
         console.print()
     for note in comparison.notes:
-        console.print(f"note: {note}", style="yellow", highlight=False, markup=False)
+        console.print(f"note: {note}", style="yellow", highlight=False)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mmexp.commands import train
-from mmexp.commands.replaying import own_overrides, record_of
-from mmexp.compose import flags_first
+from mmexp.commands.replaying import own_overrides, record_of, runs_and_overrides
+from mmexp.compose import flags_first, override
 from mmexp.errors import RequestError, nearest
 
 USAGE = (
@@ -68,11 +68,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def _plan(arguments: Sequence[str]) -> Plan:
     flags, words = flags_first(arguments)
-    runs = [word for word in words if "=" not in word]
+    runs, settings = runs_and_overrides(words)
     if len(runs) != 1:
         raise RequestError(f"mmexp compress: name one run: {USAGE}.")
-    told = dict(word.split("=", 1) for word in words if word.partition("=")[0] in WORDS)
-    overrides = [word for word in words if "=" in word and word.partition("=")[0] not in WORDS]
+    told = dict(word.split("=", 1) for word in settings if word.partition("=")[0] in WORDS)
+    overrides = [word for word in settings if word.partition("=")[0] not in WORDS]
     out = Path(told.get("out", f"outputs/compressed/{os.environ['MMEXP_STAMP']}-{Path(runs[0]).name}"))
     if (out / "compression.json").exists():
         raise RequestError(f"out={out}: it is there already. Name another folder, or remove it.")
@@ -132,8 +132,17 @@ def _made(plan: Plan, parent: Path, step: str, amount: Any, name: str) -> Path:
 def _recover(plan: Plan, start: Path, directory: Path) -> int:
     """Train what is left."""
     own = own_overrides(record_of(start), plan.overrides)
-    budget = [f"budget.steps={plan.recover}", "evaluate=false", f"name={directory.name}"]
-    return train.main([*own, *budget, *plan.overrides, f"init_from={start}", f"hydra.run.dir={directory}", *plan.flags])
+    budget = [f"budget.steps={plan.recover}", "evaluate=false", override("name", directory.name)]
+    return train.main(
+        [
+            *own,
+            *budget,
+            *plan.overrides,
+            override("init_from", start),
+            override("hydra.run.dir", directory),
+            *plan.flags,
+        ]
+    )
 
 
 def _measured(plan: Plan, run: Path) -> tuple[int, dict[str, Any]]:
@@ -143,7 +152,13 @@ def _measured(plan: Plan, run: Path) -> tuple[int, dict[str, Any]]:
     place = plan.out / "measured" / run.name
     own = own_overrides(record_of(run), ())
     data = [one for one in plan.overrides if one.startswith("data")]
-    more = ["train=false", "evaluate=true", f"init_from={run}", f"hydra.run.dir={place}", f"name={run.name}"]
+    more = [
+        "train=false",
+        "evaluate=true",
+        override("init_from", run),
+        override("hydra.run.dir", place),
+        override("name", run.name),
+    ]
     if status := train.main([*own, *data, *more, *plan.flags]):
         return status, {}
     metrics = json.loads((place / "metrics.json").read_text())
@@ -175,7 +190,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
             *(f"{one['p50']:.2f} / {one['p95']:.2f}" for one in latency),
             f"{row['rows_per_second']:,.0f}",
         )
-    console = Console()
+    console = Console(markup=False)
     # Numbers are for reading side by side: on a narrow screen a line goes on in the next.
-    console = console if console.width > 110 else Console(width=110)
+    console = console if console.width > 110 else Console(width=110, markup=False)
     console.print(table, soft_wrap=True)

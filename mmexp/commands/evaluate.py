@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mmexp.commands import train
-from mmexp.commands.replaying import own_overrides, record_of
-from mmexp.compose import compose, flags_first, resolved
+from mmexp.commands.replaying import own_overrides, record_of, runs_and_overrides
+from mmexp.compose import compose, flags_first, override, resolved
 from mmexp.errors import RequestError, nearest
 
 # What a name begins with that is no run: models of other libraries.
@@ -31,9 +31,9 @@ ALSO = (
 def main(arguments: Sequence[str]) -> int:
     """Measure each model that is named, with the overrides behind; print one table. Returns the first status that is not 0."""
     flags, words = flags_first(arguments)
-    models = [word for word in words if "=" not in word]
-    overrides = [word for word in words if "=" in word and not word.startswith("also=")]
-    also = _also([word for word in words if word.startswith("also=")])
+    models, settings = runs_and_overrides(words)
+    overrides = [word for word in settings if not word.startswith("also=")]
+    also = _also([word for word in settings if word.startswith("also=")])
     if not models:
         raise RequestError("mmexp evaluate: name a run directory: mmexp evaluate outputs/runs/NAME [KEY=VALUE ...].")
     records = {name: {} if name.startswith(FOREIGN) else record_of(Path(name)) for name in models}
@@ -43,8 +43,8 @@ def main(arguments: Sequence[str]) -> int:
         if name.startswith(FOREIGN):
             _foreign(name, overrides, flags, places[name])
         else:
-            more = [f"init_from={name}", "train=false", "evaluate=true", f"name={_short(name)}"]
-            own = [*own_overrides(record, overrides), *overrides, *more, f"hydra.run.dir={places[name]}"]
+            more = [override("init_from", name), override("name", _short(name)), "train=false", "evaluate=true"]
+            own = [*own_overrides(record, overrides), *overrides, *more, override("hydra.run.dir", places[name])]
             if status := train.main([*own, *flags]):
                 return status
         if also:
@@ -64,7 +64,7 @@ def _also(words: Sequence[str]) -> list[str]:
 
 
 def _short(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", name) if name.startswith(FOREIGN) else Path(name).name
+    return re.sub(r"[^\w.-]+", "-", name) if name.startswith(FOREIGN) else Path(os.path.abspath(name)).name
 
 
 def _source(overrides: Sequence[str], flags: Sequence[str]) -> tuple[dict[str, Any], Any]:
@@ -138,7 +138,7 @@ def _print(places: dict[str, Path]) -> None:
     for name in names:
         split, _, metric = name.rpartition("/")
         table.add_row(split, in_words(metric), *(shown(metric, metrics.get(name)) for metrics in found.values()))
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 def _telling(name: str) -> bool:

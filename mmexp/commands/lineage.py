@@ -19,7 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     runs = family(paths)
     if target:
         target.write_text(json.dumps(as_json(runs), indent=2) + "\n")
-    console = Console()
+    console = Console(markup=False)
     console.print(family_tree(runs))
     for file in sorted({directory / "chain.json" for run in runs for directory in run.directory.parents}):
         if file.is_file():

@@ -31,7 +31,7 @@ def _print(experiment: Any) -> None:
     table = Table(title="what this run would be", show_header=False)
     for key, value in facts(experiment):
         table.add_row(key, value)
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 def facts(experiment: Any) -> list[tuple[str, str]]:

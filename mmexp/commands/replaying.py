@@ -20,6 +20,12 @@ def record_of(run: Path) -> dict[str, Any]:
     return json.loads(file.read_text())
 
 
+def runs_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the run directories and the overrides of a command line. A directory may have `=` in its name."""
+    runs = [word for word in words if "=" not in word or (Path(word) / "run.json").is_file()]
+    return runs, [word for word in words if word not in runs]
+
+
 def own_overrides(record: dict[str, Any], more: Sequence[str]) -> list[str]:
     """Return the overrides that say what a run is, but those that `more` put anew, and of its data where they choose others."""
     other_data = any(one.startswith("data=") for one in more)

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from mmexp.commands.replaying import record_of
+from mmexp.commands.replaying import record_of, runs_and_overrides
 from mmexp.errors import RequestError, nearest
 from mmexp.trust import check_targets
 
@@ -123,11 +123,11 @@ def _check_free(host: str, port: int) -> None:
 
 
 def _asked(arguments: Sequence[str]) -> tuple[Path, dict[str, Any]]:
-    runs = [word for word in arguments if "=" not in word]
+    runs, settings = runs_and_overrides(arguments)
     if len(runs) != 1 or runs[0].startswith("-"):
         raise RequestError(f"mmexp serve: name one run: {USAGE}.")
     options = dict(OPTIONS)
-    for word in arguments:
+    for word in settings:
         name, equals, value = word.partition("=")
         if not equals or name == "trust":
             continue

@@ -1,6 +1,7 @@
 """`mmexp train`: one run, or with -m a sweep."""
 
 import os
+import shlex
 import shutil
 import sys
 import traceback
@@ -160,7 +161,7 @@ def _failed(directory: Path, hydra: Any, error: str) -> int:
 
     print(f"mmexp: {error}", file=sys.stderr)
     overrides = list(hydra.overrides.task)
-    told = {"command": f"mmexp train {' '.join(overrides)}", "overrides": overrides, "choices": _choices(hydra)}
+    told = {"command": shlex.join(["mmexp", "train", *overrides]), "overrides": overrides, "choices": _choices(hydra)}
     record = RunRecord(directory, told)
     directory.mkdir(parents=True, exist_ok=True)
     record.finish("failed", error)

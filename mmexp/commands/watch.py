@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     if "--once" in arguments or not sys.stdout.isatty():
         from rich.console import Console
 
-        Console().print(_table(directory)[0])
+        Console(markup=False).print(_table(directory)[0])
         return 0
     _follow(directory)
     return 0

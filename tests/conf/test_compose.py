@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from command_line import mmexp
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
 
-from mmexp.compose import compose
+from mmexp.compose import compose, override
 from mmexp.config import GROUPS, check
 from mmexp.data.loading import Loading
 
@@ -136,3 +137,10 @@ def test_what_becomes_of_a_configuration_changes_nothing_for_the_next():
     first.adapter.image.rank = 70
     second = compose(["adapter/image=lora"])
     assert second.optimizer.lr != 7.0 and second.adapter.image.rank != 70
+
+
+@pytest.mark.parametrize(
+    "text", ["0.1", "1e-3", "null", "true", "o/lr=0.1", "a b", "it's", "x[/red]y", "a\\", "b\\'c", ""]
+)
+def test_a_text_override_is_that_text(text):
+    assert str(OverridesParser.create().parse_override(override("name", text)).value()) == text
