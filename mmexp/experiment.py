@@ -69,7 +69,7 @@ def run(request: Request) -> int:
             conclude_record(record, measured(experiment), status, error)
     try:
         if status == "completed" and first:
-            conclude(loggers, request.directory, metrics, show(experiment, request, metrics))
+            conclude(loggers, request.directory, metrics, show(experiment, request, metrics), record.facts)
     finally:
         finish(loggers, record.facts, failed=status != "completed")
     return code
@@ -211,7 +211,7 @@ def show(experiment: Experiment, request: Request, metrics: dict[str, float]) ->
     train: Any = experiment.train.dataset
     gallery = make_gallery(experiment.task, experiment.source, train)
     look_inside(gallery, experiment.task, experiment.source, experiment.evaluations)
-    console, table = Console(), closing_table(metrics)
+    console, table = Console(markup=False), closing_table(metrics)
     if isinstance(experiment.task, ContinualTask) and experiment.task.measured:
         gallery.sequence = sequence_of(experiment.task)
         console.print(sequence_table(gallery.sequence))

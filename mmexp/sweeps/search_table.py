@@ -18,14 +18,14 @@ _BEST = 5
 def show(asked: Search, space: Space, ended: Sequence[FrozenTrial]) -> None:
     """Print the best trials, what was spent, and the command of the best."""
     best = ranked(asked, ended)
-    console = Console()
+    console = Console(markup=False)
     if best:
         console.print(best_table(asked, space, best[:_BEST]))
     console.print(spent(space, ended), highlight=False)
     if best:
         own = [override for override in space.overrides(best[0].params) if not override.startswith("sweep.")]
         command = shlex.join(["mmexp", "train", *own])
-        console.print(f"best: {command}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"best: {command}", soft_wrap=True, highlight=False)
 
 
 def ranked(asked: Search, ended: Sequence[FrozenTrial]) -> list[FrozenTrial]:

@@ -35,13 +35,13 @@ class Summary(Callback):
         """Print the tables to standard output."""
         from rich.console import Console
 
-        from mmexp.runs.sweep_table import failures_table, seeds_table, sweep_table
+        from mmexp.runs.sweep_table import failures_table, fitted, seeds_table, sweep_table
 
         directory, rows = Path(config.hydra.sweep.dir), self.rows()
         if not rows:
             return
-        console = Console()
-        for table in (sweep_table(rows), seeds_table(rows), failures_table(rows)):
+        console = Console(markup=False)
+        for table in (fitted(sweep_table, rows, console), fitted(seeds_table, rows, console), failures_table(rows)):
             if table:
                 console.print(table)
         if "wandb" in (config.logger or {}):

@@ -10,6 +10,7 @@ import lightning as L
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from mmexp.errors import RequestError
+from mmexp.runs.choices import chosen
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ def wandb(
     """A W&B run below `wandb/`: grouped by the sweep, tagged by choice. Online only where asked for, or with a key set."""
     from mmexp.training import wandb_run
 
+    for tag in tags:
+        if not isinstance(tag, str) or not 1 <= len(tag) <= wandb_run.LONGEST_TAG:
+            raise RequestError(
+                f"logger.wandb.tags: {tag!r} is no tag: W&B takes texts of 1 to {wandb_run.LONGEST_TAG} characters."
+            )
     resume = run.config["resume"]
     return wandb_run.RunLogger(
         name=run.name,
@@ -123,8 +129,22 @@ def _begun(logger: WandbLogger) -> Any:
         ) from error
 
 
-def conclude(loggers: Sequence[Logger], directory: Path, metrics: Mapping[str, float], gallery: Any) -> None:
-    """Hand W&B what is known of a run that completed: final numbers, the report's `gallery` and the report itself."""
+def conclude(
+    loggers: Sequence[Logger], directory: Path, metrics: Mapping[str, float], gallery: Any, facts: Mapping[str, Any]
+) -> None:
+    """Hand over what is known of a run that completed.
+
+    Args:
+        loggers: W&B gets final numbers, the report's gallery and the report; TensorBoard hyperparameters with final numbers.
+        directory: that of the run.
+        metrics: the final numbers, flat.
+        gallery: the pictures of the report.
+        facts: those of `run.json`; its choices and overrides are the hyperparameters.
+    """
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            chosen_values = {key: str(value) for key, value in chosen(facts).items() if not key.startswith("hydra.")}
+            logger.log_hyperparams({**chosen_values, "seed": facts["seed"]}, dict(metrics))
     for run in runs_of(loggers):
         from mmexp.training import wandb_run
 

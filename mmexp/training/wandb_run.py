@@ -17,7 +17,8 @@ from mmexp.runs.report import Gallery, Query
 from mmexp.runs.table import read_numbers
 from mmexp.training.loggers import tell_where
 
-_LONGEST_TAG = 64
+# Characters.
+LONGEST_TAG = 64
 
 
 class RunLogger(WandbLogger):
@@ -62,7 +63,7 @@ def shown_config(value: Any) -> Any:
 def tags_of(choices: Mapping[str, str], tags: Sequence[str]) -> list[str]:
     """Return a tag for each choice and the user's own, as long as W&B takes them."""
     chosen = [f"{group}={choice}" for group, choice in sorted(choices.items()) if choice != "None"]
-    return [tag[:_LONGEST_TAG] for tag in (*chosen, *tags)]
+    return [tag[:LONGEST_TAG] for tag in (*chosen, *tags)]
 
 
 def earlier_id(directory: Path) -> str | None:

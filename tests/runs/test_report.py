@@ -31,7 +31,7 @@ from mmexp.runs.report import (
     Version,
     write_report,
 )
-from mmexp.runs.sweep_table import failures_table, sweep_table
+from mmexp.runs.sweep_table import failures_table, fitted, sweep_table
 from mmexp.runs.table import closing_table, read_numbers
 from mmexp.types import DataSource
 
@@ -285,6 +285,26 @@ def test_sweep_table_shows_what_differs_and_why_a_run_failed() -> None:
     assert "1       [bold]no room" in told and "more" not in told
     assert failures_table(rows[:1]) is None
     assert sweep_table([]).row_count == 0
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_sweep_table_leaves_out_metrics_before_it_breaks_words(width: int) -> None:
+    keys = ("encoder.image.dim", "optimizer.weight_decay", "data.batch_size", "seed")
+    rows = [
+        {
+            "number": n,
+            "status": "completed",
+            "metrics": METRICS,
+            "seconds": 9.0,
+            "overrides": [f"{k}={n}" for k in keys],
+        }
+        for n in range(2)
+    ]
+    console = Console(width=width, file=io.StringIO())
+    text = printed(fitted(sweep_table, rows, console), width)
+    for word in ("encoder.", "weight_decay", "batch_size", "seconds"):
+        assert word in text
+    assert ("fewer metrics, for 80 columns" in text) == (width == 80)
 
 
 def test_sweep_table_reads_a_run_record() -> None:
