@@ -51,42 +51,72 @@ def test_fixed_is_the_weighted_sum():
 
 
 def test_uncertainty_ends_at_its_closed_form():
-    balance, values, given = Uncertainty(3), [0.1, 1.0, 20.0], [1.0, 2.0, 0.5]
-    optimizer = torch.optim.Adam(balance.parameters(), lr=0.05)
+    balance, values, given = Uncertainty(3, lr=0.05), [0.1, 1.0, 20.0], [1.0, 2.0, 0.5]
     for _ in range(600):
-        optimizer.zero_grad()
-        BalancedStep(balance, seen([torch.tensor(v) for v in values], given=given)).loss.backward()
-        optimizer.step()
+        weights = weights_of(balance, values, given=given)
     assert balance.log_variances.tolist() == pytest.approx(torch.tensor(values).log().tolist(), abs=1e-3)
-    assert weights_of(balance, values, given=given).tolist() == pytest.approx([10.0, 2.0, 0.025], rel=1e-3)
+    assert weights.tolist() == pytest.approx([10.0, 2.0, 0.025], rel=1e-3)
+
+
+def test_uncertainty_takes_the_steps_of_torchs_adam():
+    balance, s = Uncertainty(3), torch.zeros(3, requires_grad=True)
+    adam = torch.optim.Adam([s], lr=0.025)
+    for values in torch.rand(6, 3, generator=torch.Generator().manual_seed(0)) * 5:
+        adam.zero_grad()
+        (torch.exp(-s) * values + s).sum().backward()
+        adam.step()
+        weights_of(balance, values.tolist())
+    torch.testing.assert_close(balance.log_variances, s.detach())
+
+
+OPTIMUM = torch.tensor([180.0, 1.2, 0.31])
+
+
+def test_weights_travel_to_their_optimum_at_a_rate_of_their_own():
+    """Whatever the model's optimizer does: none of them is among its parameters."""
+    uncertainty, gradnorm = Uncertainty(3), GradNorm(3, alpha=0.0)
+    assert not [*uncertainty.parameters(), *gradnorm.parameters()]
+    for _ in range(500):
+        weights = weights_of(uncertainty, (1 / OPTIMUM).tolist())
+        losses, shared = linear(torch.diag(1 / OPTIMUM))
+        relative = gradnorm(seen(losses, [shared])).weights
+    assert weights.tolist() == pytest.approx(OPTIMUM.tolist(), rel=0.05)
+    # Its gradient is a sign near the optimum, about which it swings.
+    assert (relative / relative.sum()).log().tolist() == pytest.approx(
+        (OPTIMUM / OPTIMUM.sum()).log().tolist(), abs=0.5
+    )
+
+
+def test_a_loss_that_nears_zero_weighs_no_more_than_the_bound():
+    uncertainty, gradnorm = Uncertainty(2, max_weight=50.0), GradNorm(2, alpha=0.0, max_ratio=10.0)
+    for _ in range(400):
+        weights = weights_of(uncertainty, [0.0, 1.0])
+        losses, shared = linear(torch.diag(torch.tensor([1e-9, 1.0])))
+        relative = gradnorm(seen(losses, [shared])).weights
+    assert weights.tolist() == pytest.approx([50.0, 1.0], rel=0.02)
+    assert (relative[0] / relative[1]).item() == pytest.approx(100.0, rel=1e-3)
+    assert relative.sum().item() == pytest.approx(2)
 
 
 def test_gradnorm_follows_its_equation():
     gradients = torch.tensor([[3.0, 4.0], [0.0, 1.0], [2.0, 0.0]])
     balance, alpha = GradNorm(3, alpha=1.5), 1.5
-    weights = torch.tensor([0.5, 1.5, 1.0], requires_grad=True)
-    balance.weights.data.copy_(weights.detach())
+    logits = torch.tensor([0.5, 1.5, 1.0]).log().requires_grad_()
+    balance.learned.values.copy_(logits.detach())
     balance.first.copy_(torch.tensor([2.0, 4.0, 8.0]))
     losses, shared = linear(gradients)
-    BalancedStep(balance, seen(losses, [shared])).loss.backward()
+    found = balance.gradient(seen(losses, [shared]))
     # The gradients' norms as the paper writes them: of the weighted losses, each a function of its weight.
+    weights = 3 * logits.softmax(0)
     again, point = linear(gradients)
     rows = [torch.autograd.grad(w * loss, point, create_graph=True)[0] for w, loss in zip(weights, again, strict=True)]
     norms = torch.stack([row.norm() for row in rows])
     ratios = torch.stack([loss.detach() for loss in again]) / torch.tensor([2.0, 4.0, 8.0])
     target = norms.detach().mean() * (ratios / ratios.mean()) ** alpha
     (norms - target).abs().sum().backward()
-    assert torch.allclose(balance.weights.grad, weights.grad, atol=1e-5)
-    assert torch.allclose(shared.grad, weights.detach() @ gradients)
-
-
-def test_gradnorms_weights_keep_their_sum_and_sign():
-    balance = GradNorm(3)
-    balance.weights.data.copy_(torch.tensor([4.0, -1.0, 2.0]))
-    losses, shared = linear(torch.eye(3))
-    weights = balance(seen(losses, [shared])).weights
-    assert weights.sum().item() == pytest.approx(3)
-    assert weights.min() > 0
+    torch.testing.assert_close(found, logits.grad)
+    BalancedStep(balance, seen(losses, [shared])).loss.backward()
+    torch.testing.assert_close(shared.grad, weights.detach() @ gradients)
 
 
 def test_pcgrad_agrees_with_projections_of_whole_vectors():
