@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from zlib import crc32
 
 import numpy as np
+import torch
+from torch import Tensor
 
 _ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F)
 
@@ -26,6 +29,29 @@ class RowDraws:
         for part, odd in zip(parts, _ODD, strict=True):
             state = _mixed(state + np.asarray(part, dtype=np.uint64) * np.uint64(odd))
         return (state >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
+
+
+class RowGenerator:
+    """Random numbers for the rows of a training step, a function of (seed, step, row, name) and of how often it was called.
+
+    Which other rows are in the batch, how many processes share it and how far texts are padded changes nothing.
+
+    Args:
+        seed: The run's seed.
+        step: The step of the run; 0 in evaluations, so that the same row gets the same numbers in each of them.
+        rows: The row numbers `(B,)` in the data set.
+        name: What the numbers are for.
+    """
+
+    def __init__(self, seed: int, step: int, rows: Tensor, name: str):
+        self.draws = RowDraws(seed, step, rows.tolist(), name)
+        self.calls = 0
+
+    def rand(self, *shape: int) -> Tensor:
+        """Return numbers from [0, 1), float32 on the CPU, as `torch.rand` does; the first of `shape` is the number of rows."""
+        self.calls += 1
+        flat = self.draws(f" {self.calls}", prod(shape[1:]))
+        return torch.from_numpy(flat).view(shape)
 
 
 def generators(draws: Callable[[str, int], np.ndarray], name: str) -> list[np.random.Generator]:

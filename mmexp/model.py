@@ -53,6 +53,8 @@ def encode_present(
     if not len(rows):
         dim: Any = encoder.dim
         pooled = torch.zeros(len(present), dim, device=present.device)
+        # As in processes that have such rows: gathering it takes part in their backward.
+        pooled.requires_grad_(torch.is_grad_enabled() and any(weight.requires_grad for weight in encoder.parameters()))
         return Encoded(pooled[:, None], pooled, present[:, None], present=present)
     there = {name: tensor[rows] for name, tensor in prepared.items()}
     found = encode_by_rows(encoder, encode, rows_at_once, there)

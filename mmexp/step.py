@@ -8,14 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from mmexp.curriculum import Curriculum
+from mmexp.draws import RowGenerator
 from mmexp.types import Batch, Encoded, Prepared
 
 
 class Terms(NamedTuple):
-    """What an objective returns: named scalar losses, and named scalar numbers that are only looked at."""
+    """What an objective returns: named scalar losses, and named scalar numbers that are only logged.
+
+    `counts` holds, for a loss that is a mean over some of this process's rows (words, patches, targets), how many those are,
+    a scalar; weights where they weigh differently. Processes, and the batches of an evaluation set, are then averaged by
+    them. A loss without a count is an equal share of each process: it already is a mean over the rows of all.
+    """
 
     losses: dict[str, Tensor]
     metrics: Mapping[str, Tensor] = MappingProxyType({})
+    counts: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class Views(Protocol):
@@ -67,6 +74,10 @@ class Views(Protocol):
         """Return randomness that depends on seed, step and `name` alone."""
         ...
 
+    def row_generator(self, name: str) -> RowGenerator:
+        """Return random numbers for each row, a function of seed, step, row and `name`."""
+        ...
+
     def current(self, value: Curriculum[float]) -> float:
         """Return what a value that may change in the course of the run is in this step."""
         ...
@@ -79,7 +90,10 @@ class Learner(Protocol):
     state_dict: Callable[[], dict[str, Tensor]]
 
     def said(self, views: "Views") -> dict[str, Tensor]:
-        """Return unit vectors `vector/<modality> (B, D)` and class logits `logits/<objective> (B, C)`, where there are any."""
+        """Return unit vectors `vector/<modality> (B, D)` and the `scale` of their similarities, a scalar, where there are any.
+
+        And class logits `logits/<objective> (B, C)`, likewise.
+        """
         ...
 
     def again(self, batch: Batch) -> "Views":

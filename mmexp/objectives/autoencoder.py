@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from mmexp.errors import RequestError, nearest
 from mmexp.objectives.hiding import to_patches
-from mmexp.objectives.presence import no_loss
+from mmexp.objectives.presence import count, mean, no_loss
 from mmexp.shapes import ModelShape
 from mmexp.step import Terms, Views
 from mmexp.types import PositiveInt, Prepared
@@ -89,16 +89,18 @@ class Autoencoder(nn.Module):
         if self.source != "fused" and self.source not in encoded:
             return Terms({})
         told = {name: views.having(self.source, name) for name in self.decoders if name in encoded}
-        losses = {name: no_loss(self, views) if rows is None else self._loss(name, rows) for name, rows in told.items()}
-        return Terms({f"autoencoder_{name}": loss for name, loss in losses.items()})
+        none = no_loss(self, views)
+        each = {name: none.new_zeros(0) if rows is None else self._losses(name, rows) for name, rows in told.items()}
+        losses = {f"autoencoder_{name}": mean(found) if len(found) else none for name, found in each.items()}
+        return Terms(losses, counts={f"autoencoder_{name}": count(none, len(found)) for name, found in each.items()})
 
-    def _loss(self, modality: str, views: Views) -> Tensor:
-        """Return the distance of what is made from the source's vector to what went in, over the real places of it."""
+    def _losses(self, modality: str, views: Views) -> Tensor:
+        """Return for each real place (P,) of the input how far what is decoded from the source's vector is from it."""
         prepared, real = views.batch[modality], views.encoded()[modality].mask
         made = self.decoders[modality](views.source(self.source).pooled, real).float()
         if modality == "text":
-            return F.cross_entropy(made, prepared["ids"][real])
-        return F.mse_loss(made, self._patches(modality, prepared)[real])
+            return F.cross_entropy(made, prepared["ids"][real], reduction="none")
+        return (made - self._patches(modality, prepared)[real]).square().mean(-1)
 
     def _patches(self, modality: str, prepared: Prepared) -> Tensor:
         """Return the patches (B, N, width) of pixels from -1 to 1 or of a spectrogram."""

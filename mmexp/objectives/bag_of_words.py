@@ -1,9 +1,12 @@
-"""Bag of words: which words does the caption have? Predicted from the picture alone (SuperClass, arXiv:2411.03313)."""
+"""Bag of words: which words does the caption have? Predicted from the picture alone, after SuperClass (arXiv:2411.03313).
+
+Words count by how often they are in a caption; SuperClass weighs those that it has by their inverse document frequency.
+"""
 
 import torch
 from torch import Tensor, nn
 
-from mmexp.objectives.presence import mean_of
+from mmexp.objectives.presence import Both, Presence
 from mmexp.shapes import ModelShape
 from mmexp.step import Terms, Views
 from mmexp.types import Prepared
@@ -34,11 +37,13 @@ class BagOfWords(nn.Module):
 
     def forward(self, views: Views) -> Terms:
         """Return the loss, a mean over the modalities; rows count that have text and the modality."""
-        told = [(name, views.having("text", name)) for name in self.heads]
-        losses = [self._loss(name, rows) for name, rows in told if rows is not None]
-        return Terms({"bag_of_words": mean_of(self, views, losses)})
-
-    def _loss(self, name: str, views: Views) -> Tensor:
+        encoded = views.encoded()
+        pooled = {name: encoded[name].pooled for name in self.heads if name in encoded}
         shares = word_shares(views.batch["text"], self.vocab_size)
-        said = self.heads[name](views.encoded()[name].pooled).float().log_softmax(-1)
-        return -(shares * said).sum(-1).mean()
+
+        def loss(_: str, name: str, rows: Both) -> Tensor:
+            predicted = self.heads[name](pooled[name][rows.own]).float().log_softmax(-1)
+            return -(shares[rows.own] * predicted).sum(-1).mean()
+
+        pairs = [("text", name) for name in pooled]
+        return Terms({"bag_of_words": Presence(views, encoded).mean(self, views, pairs, loss, pooled)})

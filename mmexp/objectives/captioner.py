@@ -107,14 +107,13 @@ class Captioner(nn.Module):
         raise NotImplementedError
 
     def forward(self, views: Views) -> Terms:
-        """Return the cross-entropy of the words to predict, a mean over those of all processes.
+        """Return the mean cross-entropy of the tokens to predict.
 
         Rows count that have the source and, unless a teacher writes, a text.
         """
         known = self.source.there(views, *([] if self.teachers_words else ["text"]))
         if known is not None:
             if not known.any():
-                views.gather(torch.zeros(1, device=known.device))
                 return no_terms(self, views, [self.name])
             views = views.only(known.nonzero().squeeze(1))
         ids, real = sentences(views.teacher("captions") if self.teachers_words else views.batch["text"], self.marks)
@@ -126,8 +125,9 @@ class Captioner(nn.Module):
         there = None if known is None else {name: views.encoded()[name].there() for name in told}
         share = belongs({name: shown(views.batch, name) for name in told}, there)
         weight = (predicted[:, 1:] * share[:, None])[predicted[:, 1:]]
-        total = views.gather(weight.sum()[None]).mean()
-        return Terms({self.name: (losses * weight).sum() / total.where(total > 0, 1)})
+        total = weight.sum()
+        loss = (losses * weight).sum() / total.where(total > 0, 1)
+        return Terms({self.name: loss}, counts={self.name: total})
 
     def likelihood(self, views: Views) -> tuple[Tensor, Tensor]:
         """Return the negative log-likelihood (B,) of each row's whole text, end mark and all, and its number of tokens (B,).

@@ -58,19 +58,30 @@ class Classify(nn.Module):
         views = rows
         logits, label = self.classify(views.source(self.source)).float(), views.batch["label"]
         sources = views.encoded() if self.source == "fused" else (self.source,)
-        loss = self.loss(logits, shown_at_once(views.batch, sources))
+        loss, counted = self.loss(logits, shown_at_once(views.batch, sources))
         right = ((logits.argmax(-1) == label) & (label >= 0)).sum()
-        return Terms({"classify": loss}, {"accuracy": right / (label >= 0).sum().clamp_min(1)})
+        accuracy = right / (label >= 0).sum().clamp_min(1)
+        return Terms({"classify": loss}, {"accuracy": accuracy}, {"classify": counted})
 
-    def loss(self, logits: Tensor, content: Shown) -> Tensor:
-        """Return the mean cross-entropy of `logits (B, C)`, each of a row's labels by its share and its class's weight."""
+    def loss(self, logits: Tensor, content: Shown) -> tuple[Tensor, Tensor]:
+        """Return the mean cross-entropy of `logits (B, C)` and the sum of the weights, as `label_loss` does."""
         return label_loss(logits, content, self.class_weight, self.label_smoothing)
 
 
 def label_loss(
     logits: Tensor, content: Shown, class_weight: Tensor | None = None, label_smoothing: float = 0.0
-) -> Tensor:
-    """Return the mean cross-entropy of `logits (B, C)`, each of a row's labels by its share and its `class_weight (C,)`."""
+) -> tuple[Tensor, Tensor]:
+    """Return the mean cross-entropy of labels, weighted as by `torch.nn.CrossEntropyLoss(weight=...)`, and its denominator.
+
+    Args:
+        logits: Class logits `(B, C)`.
+        content: The labels `(B, K)` of each row, -1 for none, and the share `(B, K)` of each.
+        class_weight: The weight of each class `(C,)`.
+        label_smoothing: As in `torch.nn.functional.cross_entropy`.
+
+    Returns:
+        The loss, 0 where no row has a label, and the sum of the shares times class weights, both scalars.
+    """
     class_weight = logits.new_ones(logits.shape[1]) if class_weight is None else class_weight
     label, share = content["label"], content["share"] * (content["label"] >= 0)
     each = logits[..., None].expand(-1, -1, label.shape[1])
@@ -79,7 +90,7 @@ def label_loss(
     )
     # Summed and divided here: the mean of no rows would be NaN.
     counted = (share * class_weight[label.clamp_min(0)]).sum()
-    return (losses * share).sum() / counted.clamp_min(torch.finfo(torch.float32).tiny)
+    return (losses * share).sum() / counted.clamp_min(torch.finfo(torch.float32).tiny), counted
 
 
 def weights_of(asked: Mapping[str, float] | str, supervision: Supervision) -> Tensor:

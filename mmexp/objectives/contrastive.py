@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmexp.objectives.heads import align, one_space, pair_weights
-from mmexp.objectives.similarity import row_mean, similarity
+from mmexp.objectives.similarity import clamp_log_scale, row_mean, similarity
 from mmexp.objectives.tiles import tiled_info_nce
 from mmexp.shapes import ModelShape
 from mmexp.step import Terms, Views
@@ -45,7 +45,11 @@ def info_nce(
 
 
 class Contrastive(nn.Module):
-    """Pull the modalities of a concept together in one space of `embed_dim`; the temperature is learned."""
+    """Pull the modalities of a concept together in one space of `embed_dim`; the temperature is learned.
+
+    The logit scale is 1 / temperature; its logarithm is the parameter, clamped after each optimizer step to at most
+    log(`max_scale`).
+    """
 
     needs = ("pooled", "pairs")
 
@@ -64,14 +68,23 @@ class Contrastive(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(log(1 / temperature)))
         self.max_scale, self.label_smoothing = max_scale, label_smoothing
         self.pairs = pair_weights(shape.dims, pairs)
+        self.clamp_parameters()
+
+    def clamp_parameters(self) -> None:
+        """Keep the logit scale at or below `max_scale`. The task calls this after each optimizer step."""
+        clamp_log_scale(self.log_scale, self.max_scale)
 
     def embed(self, encoded: dict[str, Encoded]) -> dict[str, Tensor]:
         """Return unit vectors (B, embed_dim) for every modality that is there."""
         return self.heads(encoded)
 
+    def logit_scale(self) -> Tensor:
+        """Return by what cosine similarities are multiplied before a softmax, a scalar."""
+        return self.log_scale.exp()
+
     def forward(self, views: Views) -> Terms:
         """Return the loss over the pairs of modalities, and the temperature."""
-        scale = self.log_scale.exp().clamp(max=self.max_scale)
+        scale = self.logit_scale()
         whole, tiled = (
             partial(loss, scale=scale, label_smoothing=self.label_smoothing) for loss in (info_nce, tiled_info_nce)
         )

@@ -2,6 +2,7 @@
 
 from itertools import permutations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -42,6 +43,10 @@ class Distill(nn.Module):
     def embed(self, encoded: dict[str, Encoded]) -> dict[str, Tensor]:
         """Return unit vectors (B, D) in the teacher's space."""
         return self.heads(encoded)
+
+    def logit_scale(self) -> Tensor:
+        """Return by what cosine similarities are multiplied before a softmax, a scalar."""
+        return torch.tensor(1 / self.temperature)
 
     def forward(self, views: Views) -> Terms:
         """Return the distance to the teacher, each part by its name, over the rows that have the modality or the pair."""

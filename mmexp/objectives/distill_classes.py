@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmexp.objectives.classify import Classify
-from mmexp.objectives.presence import no_terms
+from mmexp.objectives.presence import count, no_terms
 from mmexp.objectives.shown import shown_at_once
 from mmexp.shapes import ModelShape
 from mmexp.step import Terms, Views
@@ -41,14 +41,16 @@ class DistillClasses(Classify):
         views = rows
         logits = self.classify(views.source(self.source)).float()
         teacher = views.teacher("logits")["logits"].float()
-        losses = {}
+        losses, counts = {}, {}
         if self.hard < 1:
             losses["distill_classes"] = (1 - self.hard) * self.divergence(logits, teacher)
+            counts["distill_classes"] = count(logits, len(logits))
         if self.hard > 0:
             sources = views.encoded() if self.source == "fused" else (self.source,)
-            losses["distill_classes_hard"] = self.hard * self.loss(logits, shown_at_once(views.batch, sources))
+            loss, counts["distill_classes_hard"] = self.loss(logits, shown_at_once(views.batch, sources))
+            losses["distill_classes_hard"] = self.hard * loss
         agree = (logits.argmax(-1) == teacher.argmax(-1)).float().mean()
-        return Terms(losses, {"teacher_agreement": agree})
+        return Terms(losses, {"teacher_agreement": agree}, counts)
 
     def divergence(self, logits: Tensor, teacher: Tensor) -> Tensor:
         """Return T² * KL(teacher || student) of `logits (B, C)`: so its gradients do not shrink as T grows."""

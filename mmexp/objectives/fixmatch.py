@@ -40,7 +40,7 @@ class FixMatch(Classify):
         if rows is None:
             return no_terms(self, views, ["classify", "pseudo_labels"], ["accuracy", "sure"])
         views = rows
-        losses, metrics = super().forward(views)
+        losses, metrics, counts = super().forward(views)
         without = views.batch["label"] < 0
         logits = self.classify(views.source(self.source)).float()
         confidence, guess = logits.detach().softmax(-1).max(-1)
@@ -49,9 +49,11 @@ class FixMatch(Classify):
             logits = self.classify(self._strong(views)).float()
         each = F.cross_entropy(logits, guess, reduction="none")
         counted = without.sum().clamp_min(1)
-        share = sure.sum() / counted
+        loss = self.unlabelled * (each * sure).sum() / counted
         return Terms(
-            {**losses, "pseudo_labels": self.unlabelled * (each * sure).sum() / counted}, {**metrics, "sure": share}
+            {**losses, "pseudo_labels": loss},
+            {**metrics, "sure": sure.sum() / counted},
+            {**counts, "pseudo_labels": without.sum().float()},
         )
 
     def _strong(self, views: Views) -> Encoded:

@@ -4,18 +4,18 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mmexp.curriculum import Curriculum
+from mmexp.draws import RowGenerator
 from mmexp.errors import RequestError
-from mmexp.objectives.hiding import to_patches
-from mmexp.objectives.presence import no_terms
+from mmexp.objectives.hiding import MaskPatch, normalized, patch_losses, to_patches
+from mmexp.objectives.presence import count, mean, no_terms
 from mmexp.shapes import ModelShape
 from mmexp.step import Terms, Views
-from mmexp.types import Fraction
+from mmexp.types import Fraction, NonNegativeFloat
 
 
-def hidden_cells(rows: int, grid: tuple[int, int], ratio: float, strategy: str, generator: torch.Generator) -> Tensor:
+def hidden_cells(rows: int, grid: tuple[int, int], ratio: float, strategy: str, generator: RowGenerator) -> Tensor:
     """Return (B, cells) true for the share `ratio` of the cells of `grid` (mel bands, time) that is hidden in each of `rows`.
 
     `random` takes single cells, `time` whole columns, `frequency` whole rows, `both` rows and columns, the same share of
@@ -24,7 +24,7 @@ def hidden_cells(rows: int, grid: tuple[int, int], ratio: float, strategy: str, 
     bands, columns = grid
 
     def some(count: int, share: float) -> Tensor:
-        return torch.rand(rows, count, generator=generator).argsort(1) < round(share * count)
+        return generator.rand(rows, count).argsort(1) < round(share * count)
 
     if strategy == "random":
         return some(bands * columns, ratio)
@@ -37,15 +37,17 @@ def hidden_cells(rows: int, grid: tuple[int, int], ratio: float, strategy: str, 
     return lost.flatten(1)
 
 
-def hide(spectrogram: Tensor, grid: tuple[int, int], cells: Tensor) -> Tensor:
-    """Return `spectrogram (B, M, F)` with `cells (B, cells)` of the grid at the batch's mean."""
-    area = cells.view(-1, 1, *grid).float()
-    area = F.interpolate(area, size=spectrogram.shape[1:], mode="nearest")[:, 0]
-    return torch.where(area > 0.5, spectrogram.mean(), spectrogram)
+def mean_of_real(spectrogram: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean (B, 1, 1, 1) of each `spectrogram (B, M, F)` over its real frames, `mask (B, F)`."""
+    frames = spectrogram.float().mean(1) * mask
+    return (frames.sum(1) / mask.sum(1).clamp_min(1)).view(-1, 1, 1, 1)
 
 
 class MaskedAudio(nn.Module):
     """Hide a `ratio` of the spectrogram by one `strategy`; a linear head on the tokens says what each hidden patch held.
+
+    In the place of a hidden patch stands a learned one, added to the mean of the clip. Targets are patches normalized by their
+    own mean and variance, to which `norm_eps` is added: below a hundredth of the scale a deviation is that of silence.
 
     Raises RequestError for an encoder that works on samples.
     """
@@ -58,13 +60,16 @@ class MaskedAudio(nn.Module):
         *,
         ratio: Curriculum[Fraction] = 0.75,
         strategy: Literal["random", "time", "frequency", "both"] = "random",
+        norm_eps: NonNegativeFloat = 1e-4,
     ):
         super().__init__()
         if not (shape.spectrogram_size and shape.audio_grid):
             raise RequestError("this audio encoder has no spectrogram to hide. Choose encoder/audio=spectrogram.")
         self.ratio, self.strategy, self.grid = ratio, strategy, shape.audio_grid
         bands, frames = shape.spectrogram_size
+        self.norm_eps = norm_eps
         self.head = nn.Linear(shape.dims["audio"], bands * frames // (self.grid[0] * self.grid[1]))
+        self.mask_patch = MaskPatch(1, (bands, frames), self.grid)
 
     def forward(self, views: Views) -> Terms:
         """Return the squared distance to the hidden patches, each by its own mean and deviation."""
@@ -76,14 +81,13 @@ class MaskedAudio(nn.Module):
         views = rows
         audio = views.batch["audio"]
         spectrogram, ratio = audio["spectrogram"], views.current(self.ratio)
-        cells = hidden_cells(len(spectrogram), self.grid, ratio, self.strategy, views.generator("masked_audio"))
+        cells = hidden_cells(len(spectrogram), self.grid, ratio, self.strategy, views.row_generator("masked_audio"))
         cells = cells.to(spectrogram.device)
-        encoded = views.encode("audio", {**audio, "spectrogram": hide(spectrogram, self.grid, cells)})
+        centre = mean_of_real(spectrogram, audio["mask"])
+        masked = self.mask_patch(spectrogram[:, None], cells, centre)[:, 0].to(spectrogram.dtype)
+        encoded = views.encode("audio", {**audio, "spectrogram": masked})
         # The silence that fills up a short sound is not to be learned.
         hidden = cells & encoded.mask
         target = to_patches(spectrogram[:, None].float(), self.grid)
-        # As for pictures (arXiv:2111.06377, section 4); below a hundredth of the scale a deviation is that of silence.
-        target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-4).sqrt()
-        heard, target = self.head(encoded.tokens[hidden]).float(), target[hidden]
-        # Summed and divided here: where nothing is hidden, the mean would be NaN.
-        return Terms({"masked_audio": F.mse_loss(heard, target, reduction="sum") / max(1, target.numel())})
+        each = patch_losses(self.head(encoded.tokens[hidden]), normalized(target, self.norm_eps), hidden)
+        return Terms({"masked_audio": mean(each)}, counts={"masked_audio": count(each, len(each))})

@@ -9,30 +9,32 @@ from math import log
 import torch
 from torch import Tensor
 
+from mmexp.draws import RowGenerator
+
 Ratio = float | Tensor
 """One for all rows, or one for each (B,)."""
 
 
-def random_order(among: Tensor, generator: torch.Generator, weight: Tensor | None = None) -> Tensor:
+def random_order(among: Tensor, generator: RowGenerator, weight: Tensor | None = None) -> Tensor:
     """Return the places (B, N) of each row in a random order, those of `among (B, N)` first."""
-    draw = torch.rand(among.shape, generator=generator).to(among.device)
+    draw = generator.rand(*among.shape).to(among.device)
     key = draw if weight is None else -torch.log1p(-draw) / weight
     return key.masked_fill(~among, torch.inf).argsort(1)
 
 
-def budget(among: Tensor, ratio: Ratio, generator: torch.Generator) -> Tensor:
+def budget(among: Tensor, ratio: Ratio, generator: RowGenerator) -> Tensor:
     """Return how many places (B, 1) to hide; a fraction is rounded by chance, or short captions would never lose a word."""
-    chance = torch.rand(len(among), generator=generator).to(among.device)
+    chance = generator.rand(len(among)).to(among.device)
     return (ratio * among.sum(1) + chance).floor()[:, None]
 
 
-def scattered(among: Tensor, ratio: Ratio, generator: torch.Generator, weight: Tensor | None = None) -> Tensor:
+def scattered(among: Tensor, ratio: Ratio, generator: RowGenerator, weight: Tensor | None = None) -> Tensor:
     """Return which (B, N) of the places `among (B, N)` are hidden, each by itself (BERT, arXiv:1810.04805).
 
     Without weights each is hidden by its own chance; with `weight (B, N)` as many as the ratio says, heavy ones sooner.
     """
     if weight is None:
-        draw = torch.rand(among.shape, generator=generator).to(among.device)
+        draw = generator.rand(*among.shape).to(among.device)
         return among & (draw < (ratio[:, None] if isinstance(ratio, Tensor) else ratio))
     rank = random_order(among, generator, weight).argsort(1)
     return among & (rank < budget(among, ratio, generator))
@@ -44,14 +46,14 @@ def span_lengths(chance: Tensor, stop: float = 0.2, longest: int = 10) -> Tensor
     return (torch.log1p(-cut * chance) / log(1 - stop)).floor() + 1
 
 
-def spans(among: Tensor, ratio: Ratio, generator: torch.Generator, weight: Tensor | None = None) -> Tensor:
+def spans(among: Tensor, ratio: Ratio, generator: RowGenerator, weight: Tensor | None = None) -> Tensor:
     """Return which (B, N) are hidden in spans until the budget is spent; the last one is cut (SpanBERT, arXiv:1907.10529).
 
     No place is drawn twice as a start; heavy ones are drawn sooner.
     """
     count = budget(among, ratio, generator)
     start = random_order(among, generator, weight)[:, : regions(count), None]
-    length = span_lengths(torch.rand(start.shape, generator=generator)).to(among.device)
+    length = span_lengths(generator.rand(*start.shape)).to(among.device)
     place = torch.arange(among.shape[1], device=among.device)
     covered = (start <= place) & (place < start + length) & among[:, None]
     return first_covered(covered, count)
@@ -76,7 +78,7 @@ def cells_to_hide(ratio: Ratio, cells: int) -> Tensor | int:
 
 
 def scattered_cells(
-    every: Tensor, grid: tuple[int, int], ratio: Ratio, generator: torch.Generator, weight: Tensor | None = None
+    every: Tensor, grid: tuple[int, int], ratio: Ratio, generator: RowGenerator, weight: Tensor | None = None
 ) -> Tensor:
     """Return which (B, cells) are hidden, each by itself, as many in every row as its ratio says. `every (B, cells)` is true."""
     order = random_order(every, generator, weight)
@@ -85,7 +87,7 @@ def scattered_cells(
 
 
 def blocks(
-    every: Tensor, grid: tuple[int, int], ratio: Ratio, generator: torch.Generator, weight: Tensor | None = None
+    every: Tensor, grid: tuple[int, int], ratio: Ratio, generator: RowGenerator, weight: Tensor | None = None
 ) -> Tensor:
     """Return which (B, cells) are hidden in rectangles, as many as the ratio says; the last one is cut (BEiT, arXiv:2106.08254).
 
@@ -95,9 +97,9 @@ def blocks(
     (rows, columns), cells = grid, every.shape[1]
     least, most = 16 / 196 * cells, cells_to_hide(ratio, cells)
     centre = random_order(every, generator, weight)[:, : regions(most)]
-    draw = torch.rand(2, *centre.shape, generator=generator).to(every.device)
-    area = least + draw[0] * (most - least) * (most > least)
-    aspect = torch.exp((2 * draw[1] - 1) * log(0.3))
+    size, ratios = (generator.rand(*centre.shape).to(every.device) for _ in range(2))
+    area = least + size * (most - least) * (most > least)
+    aspect = torch.exp((2 * ratios - 1) * log(0.3))
     inside = _stretch(centre // columns, (area * aspect).sqrt(), rows)[..., None]
     across = _stretch(centre % columns, (area / aspect).sqrt(), columns)[..., None, :]
     return first_covered((inside & across).flatten(2), most)

@@ -1,49 +1,108 @@
 """Matching: does this fused pair belong together? (image-text matching of ALBEF, arXiv:2107.07651)."""
 
-from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmexp.objectives.presence import no_terms
+from mmexp.draws import RowGenerator
+from mmexp.objectives.presence import count, no_terms
 from mmexp.objectives.shown import belongs, shown
 from mmexp.shapes import ModelShape
 from mmexp.step import Terms, Views
-from mmexp.types import Batch, Encoded, PositiveFloat
+from mmexp.types import Encoded, PositiveFloat
 
 
 def hard_negatives(
-    pooled: Tensor, related: Tensor, sharpness: float, generator: torch.Generator, among: Tensor | None = None
+    queries: Tensor, keys: Tensor, related: Tensor, sharpness: float, chance: Tensor, among: Tensor
 ) -> Tensor:
-    """Draw for each row another row that is not related to it, the likelier the more alike the two look in `pooled`.
+    """Draw for each row a row that is not related to it, the likelier the more alike the two look in their pooled vectors.
 
-    Likeness is taken within one modality, centred over the batch, so that it needs no shared space.
+    The probability is proportional to exp(`sharpness` * cosine), as in ALBEF (section 3.2), but within one modality and
+    with vectors centred over the batch, so that it needs no common space.
 
     Args:
-        pooled: features (B, D).
-        related: (B, B) bool, true where two rows show the same; no row is drawn for one that it is related to.
-        sharpness: the inverse temperature of the draw.
-        generator: on the CPU.
-        among: (B,) bool, the rows that may be drawn; None for all.
+        queries: Pooled vectors of this process's rows `(B, D)`.
+        keys: Those of the rows of all processes `(K, D)`.
+        related: `(B, K)` true where a query and a key show the same; none is drawn for one that it is related to.
+        sharpness: The inverse temperature.
+        chance: A uniform random number of each query `(B,)`, on the CPU: the quantile that is drawn.
+        among: Which keys `(K,)` may be drawn.
 
     Returns:
-        Row numbers (B,). A row that every other one is related to gets itself.
+        Row numbers `(B,)` of the keys, -1 where none may be drawn for a query.
     """
-    pooled = pooled.detach().float()
-    centred = F.normalize(pooled - (pooled if among is None else pooled[among]).mean(0), dim=-1)
-    weight = torch.exp(sharpness * (centred @ centred.T))
-    weight = weight.masked_fill(related, 0.0)
-    weight = weight if among is None else weight.masked_fill(~among, 0.0)
-    weight = weight + torch.diag((weight.sum(-1) == 0).to(weight.dtype))
-    return torch.multinomial(weight.cpu(), 1, generator=generator).squeeze(1).to(pooled.device)
+    if not among.any():
+        return torch.full((len(queries),), -1, device=queries.device)
+    centre = keys.detach().float()[among].mean(0)
+    own, every = (F.normalize(vectors.detach().float() - centre, dim=-1) for vectors in (queries, keys))
+    with torch.autocast(queries.device.type, enabled=False):
+        weight = torch.exp(sharpness * (own @ every.T)).double()
+    weight = weight * (~related & among)
+    cumulative = weight.cpu().cumsum(1)
+    wanted = chance.double()[:, None] * cumulative[:, -1:]
+    # The first row whose cumulative weight is above the quantile: one of weight 0 never is.
+    drawn = torch.searchsorted(cumulative, wanted, right=True).squeeze(1).clamp_max(len(keys) - 1)
+    return drawn.where(cumulative[:, -1] > 0, -1).to(queries.device)
 
 
-def related_rows(batch: Batch, modalities: Iterable[str]) -> Tensor:
-    """Return which rows (B, B) have the same concept, or hold the same item of any of the `modalities`."""
-    items = [item for name, item in batch.get("items", {}).items() if name in modalities]
-    same = [item[:, None] == item.where(item >= 0, -2)[None] for item in items]
-    return torch.stack([batch["concept"][:, None] == batch["concept"][None], *same]).any(0)
+def related_rows(views: Views) -> Tensor:
+    """Return which rows (B, K) of all processes have a row's concept, or hold the same item of any modality."""
+    concept = views.batch["concept"]
+    same = [concept[:, None] == views.gather(concept)[None]]
+    items = views.batch.get("items", {})
+    for item in (items[name] for name in sorted(views.encoded()) if name in items):
+        every = views.gather(item)
+        same.append(item[:, None] == every.where(every >= 0, -2)[None])
+    return torch.stack(same).any(0)
+
+
+class _Candidates:
+    """The rows from which false pairs are made: those of all processes, so that their number changes nothing."""
+
+    def __init__(self, views: Views):
+        own = {name: _padded(views, encoded) for name, encoded in sorted(views.encoded().items())}
+        self.keys = {name: _gathered(views, encoded) for name, encoded in own.items()}
+        content = {name: dict(sorted(shown(views.batch, name).items())) for name in own}
+        every = {name: {key: views.gather(part) for key, part in whole.items()} for name, whole in content.items()}
+        self.related = related_rows(views)
+        self.there = torch.stack([encoded.there() for encoded in self.keys.values()])
+        self.rows, self.content, self.first = own, content, 0
+        if any(self.keys[name].pooled is not own[name].pooled for name in own):
+            # This process's rows, then those of all: what stays as it is comes without a detour through the others.
+            self.first = len(views.batch["index"])
+            self.rows = {name: _joined(own[name], self.keys[name]) for name in own}
+            self.content = {
+                name: {key: torch.cat([content[name][key], every[name][key]]) for key in content[name]} for name in own
+            }
+
+    def a_pair(self) -> dict[str, Encoded]:
+        """Return a pair of any process, of which there has to be one, as a batch of one row."""
+        row = (self.there.sum(0) > 1).nonzero()[0]
+        return {name: encoded[row] for name, encoded in self.keys.items()}
+
+
+def _padded(views: Views, encoded: Encoded) -> Encoded:
+    """Return an encoding with as many tokens as the longest of all processes."""
+    length = encoded.tokens.shape[1]
+    more = int(views.gather(torch.tensor([length], device=encoded.tokens.device)).max()) - length
+    if not more:
+        return encoded
+    return replace(encoded, tokens=F.pad(encoded.tokens, (0, 0, 0, more)), mask=F.pad(encoded.mask, (0, more)))
+
+
+def _gathered(views: Views, encoded: Encoded) -> Encoded:
+    # Truth values as numbers on the way: not every backend gathers these.
+    mask = views.gather(encoded.mask.long()).bool()
+    present = None if encoded.present is None else views.gather(encoded.present.long()).bool()
+    return Encoded(views.gather(encoded.tokens), views.gather(encoded.pooled), mask, encoded.parts, present)
+
+
+def _joined(own: Encoded, every: Encoded) -> Encoded:
+    present = None if own.present is None else torch.cat([own.there(), every.there()])
+    tokens, pooled, mask = (torch.cat([getattr(own, n), getattr(every, n)]) for n in ("tokens", "pooled", "mask"))
+    return Encoded(tokens, pooled, mask, own.parts, present)
 
 
 class Matching(nn.Module):
@@ -65,39 +124,61 @@ class Matching(nn.Module):
         return self.head(fused.pooled).squeeze(-1)
 
     def forward(self, views: Views) -> Terms:
-        """Return the loss over true and false pairs, and how many were told apart."""
-        whole, pairs = views, _pairs(views)
-        if pairs is None:
-            return no_terms(self, whole, ["matching"], ["matching_accuracy"])
-        views = pairs
-        encoded = views.encoded()
-        rows = self._rows(encoded, related_rows(views.batch, list(encoded)), views.generator("matching"))
-        false = {name: encoded[name][order] for name, order in rows.items()}
+        """Return the mean loss over true and false pairs, as many of either, and the share that is classified correctly."""
+        candidates, pairs = _Candidates(views), _pairs(views)
+        if pairs is not None and not len(pairs):
+            terms = no_terms(self, views, ["matching"], ["matching_accuracy"])
+            if not (candidates.there.sum(0) > 1).any():
+                return terms
+            # Other processes have pairs and go back through what was gathered, in which this one has to take part.
+            nothing = 0.0 * self.score(views.fuse(candidates.a_pair())).sum()
+            return terms._replace(losses={"matching": terms.losses["matching"] + nothing})
+        rows = self._rows(candidates, views)
+        if pairs is not None:
+            views, rows = views.only(pairs), {name: part[pairs] for name, part in rows.items()}
+        false = {name: candidates.rows[name][part] for name, part in rows.items()}
         logit = torch.cat([self.score(views.fused()), self.score(views.fuse(false))]).float()
-        content = {name: shown(views.batch, name) for name in encoded}
-        swapped = {name: {key: tensor[rows[name]] for key, tensor in part.items()} for name, part in content.items()}
-        there = {name: encoded[name].there() for name in content} if views is not whole else None
+        content = {name: shown(views.batch, name) for name in false}
+        swapped = {
+            name: {key: part[rows[name]] for key, part in whole.items()} for name, whole in candidates.content.items()
+        }
+        encoded = views.encoded()
+        there = {name: encoded[name].there() for name in content} if pairs is not None else None
         target = torch.cat([belongs(content, there), belongs(swapped, there)])
         loss = F.binary_cross_entropy_with_logits(logit, target)
-        return Terms({"matching": loss}, {"matching_accuracy": ((logit > 0) == (target > 0.5)).float().mean()})
+        accuracy = ((logit > 0) == (target > 0.5)).float().mean()
+        return Terms({"matching": loss}, {"matching_accuracy": accuracy}, {"matching": count(logit, len(logit))})
 
-    def _rows(self, encoded: dict[str, Encoded], related: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return for each modality the rows (B,) of the false pairs: one modality of every row is swapped, in turns."""
-        own = torch.arange(len(related), device=related.device)
-        there = torch.stack([encoded[name].there() for name in sorted(encoded)])
-        turns = there & (there.cumsum(0) - 1 == own % there.sum(0))
+    def _rows(self, candidates: _Candidates, views: Views) -> dict[str, Tensor]:
+        """Return for each modality which of the candidates (B,) stand in the false pairs: one modality of each row is swapped."""
+        encoded, index = views.encoded(), views.batch["index"]
+        own, generator = torch.arange(len(index), device=index.device), views.row_generator("matching")
+        turns = _turns(torch.stack([encoded[name].there() for name in sorted(encoded)]), generator)
+        pairs = candidates.there.sum(0) > 1
         rows = {}
-        for name, turn in zip(sorted(encoded), turns, strict=True):
-            pooled, among = encoded[name].pooled, encoded[name].present
-            negative = hard_negatives(pooled, related, self.sharpness, generator, among)
-            rows[name] = torch.where(turn, negative, own)
+        for name, turn, there in zip(sorted(encoded), turns, candidates.there, strict=True):
+            drawn = hard_negatives(
+                encoded[name].pooled,
+                candidates.keys[name].pooled,
+                candidates.related,
+                self.sharpness,
+                generator.rand(len(own)),
+                there & pairs,
+            )
+            rows[name] = torch.where(turn & (drawn >= 0), candidates.first + drawn, own)
         return rows
 
 
-def _pairs(views: Views) -> Views | None:
-    """Return the rows that have two modalities or more, None where there are none."""
+def _turns(there: Tensor, generator: RowGenerator) -> Tensor:
+    """Return which modality (M, B) of each row is swapped: one of those that are `there (M, B)`, drawn with equal chances."""
+    chance = generator.rand(there.shape[1]).to(there.device)
+    number = (chance * there.sum(0)).long()
+    return there & (there.cumsum(0) - 1 == number)
+
+
+def _pairs(views: Views) -> Tensor | None:
+    """Return the rows (R,) that have two modalities or more, None where no row of the data lacks any."""
     encoded = list(views.encoded().values())
     if all(e.present is None for e in encoded):
-        return views
-    rows = (torch.stack([e.there() for e in encoded]).sum(0) > 1).nonzero().squeeze(1)
-    return views.only(rows) if len(rows) else None
+        return None
+    return (torch.stack([e.there() for e in encoded]).sum(0) > 1).nonzero().squeeze(1)

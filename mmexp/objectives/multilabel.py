@@ -38,4 +38,5 @@ class Multilabel(nn.Module):
         known = ~targets.isnan()
         # Zeros where nothing is known, and no loss there: NaN would reach the gradient even when it is masked afterwards.
         losses = F.binary_cross_entropy_with_logits(logits, torch.where(known, targets, 0.0), reduction="none")
-        return Terms({"multilabel": (losses * known).sum() / known.sum().clamp_min(1)})
+        loss = (losses * known).sum() / known.sum().clamp_min(1)
+        return Terms({"multilabel": loss}, counts={"multilabel": known.sum().float()})

@@ -40,7 +40,7 @@ class PrefixLM(Captioner):
 
     def given(self, real: Tensor, views: Views) -> Tensor:
         """Return how many of each row's first tokens (B,) are read at once: from the begin mark alone to all but the last."""
-        drawn = torch.rand(len(real), generator=views.generator("prefix")).to(real.device)
+        drawn = views.row_generator("prefix").rand(len(real)).to(real.device)
         return 1 + (drawn * (real.sum(1) - 1)).long()
 
     def hidden(self, views: Views, ids: Tensor, given: Tensor) -> Tensor:

@@ -25,8 +25,19 @@ def no_loss(objective: nn.Module, views: Views) -> Tensor:
 
 def no_terms(objective: nn.Module, views: Views, losses: Iterable[str], metrics: Iterable[str] = ()) -> Terms:
     """Return the terms of a step in which no row counts. What is only looked at is left out of the log of a training."""
-    nothing = no_loss(objective, views)
-    return Terms(dict.fromkeys(losses, nothing), {} if objective.training else dict.fromkeys(metrics, nothing))
+    nothing, names = no_loss(objective, views), list(losses)
+    counts = dict.fromkeys(names, torch.zeros_like(nothing))
+    return Terms(dict.fromkeys(names, nothing), {} if objective.training else dict.fromkeys(metrics, nothing), counts)
+
+
+def mean(losses: Tensor) -> Tensor:
+    """Return the mean of `losses (H,)`, 0 where there are none: a curriculum may hide nothing at first."""
+    return losses.sum() / max(1, len(losses))
+
+
+def count(like: Tensor, number: int) -> Tensor:
+    """Return over how many values a loss is the mean, as a scalar fp32 tensor on the device of `like`."""
+    return torch.tensor(float(number), device=like.device)
 
 
 def mean_of(objective: nn.Module, views: Views, terms: Sequence[Tensor]) -> Tensor:

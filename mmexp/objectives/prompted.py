@@ -13,7 +13,7 @@ from mmexp.objectives.heads import one_space
 from mmexp.objectives.presence import no_terms
 from mmexp.objectives.prompts import Prompts
 from mmexp.objectives.shown import shown
-from mmexp.objectives.similarity import similarity
+from mmexp.objectives.similarity import clamp_log_scale, similarity
 from mmexp.shapes import ModelShape
 from mmexp.step import Terms, Views
 from mmexp.types import Encoded, NonNegativeInt, PositiveFloat, PositiveInt, Prepared
@@ -36,7 +36,7 @@ class Space(nn.Module):
 
     def logits(self, queries: Tensor, classes: Tensor) -> Tensor:
         """Return (B, C) of `queries (B, D)` and `classes (C, D)`, unit vectors both."""
-        return self.log_scale.exp().clamp(max=_MAX_SCALE) * similarity(queries, classes)
+        return self.log_scale.exp() * similarity(queries, classes)
 
 
 class Prompted(nn.Module):
@@ -87,6 +87,10 @@ class Prompted(nn.Module):
     ids: Tensor
     mask: Tensor
 
+    def clamp_parameters(self) -> None:
+        """Keep a trained space's logit scale at or below CLIP's 100. The task calls this after each optimizer step."""
+        clamp_log_scale(self.space.log_scale, _MAX_SCALE)
+
     def prepared(self) -> Prepared:
         """Return the texts of the classes as the text encoder takes them, with what was learned."""
         prepared = {"ids": self.ids, "mask": self.mask}
@@ -109,8 +113,9 @@ class Prompted(nn.Module):
         views = rows
         logits, label = self.classify(views), views.batch["label"]
         right = ((logits.argmax(-1) == label) & (label >= 0)).sum()
-        loss = label_loss(logits, shown(views.batch, self.source))
-        return Terms({"prompted": loss}, {"accuracy": right / (label >= 0).sum().clamp_min(1)})
+        loss, counted = label_loss(logits, shown(views.batch, self.source))
+        accuracy = right / (label >= 0).sum().clamp_min(1)
+        return Terms({"prompted": loss}, {"accuracy": accuracy}, {"prompted": counted})
 
 
 def _prepared(shape: ModelShape, texts: list[str]) -> list[Tensor]:

@@ -58,4 +58,4 @@ class Regress(nn.Module):
         counted = known.sum().clamp_min(1)
         error = (given.detach() - target).abs().sum() * self.deviation / counted
         loss = self.distance(given, target, reduction="sum") / counted
-        return Terms({"regress": loss}, {"mean_absolute_error": error})
+        return Terms({"regress": loss}, {"mean_absolute_error": error}, {"regress": known.sum().float()})

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmexp.objectives.heads import align, one_space, pair_weights
-from mmexp.objectives.similarity import similarity
+from mmexp.objectives.similarity import clamp_log_scale, similarity
 from mmexp.objectives.tiles import tiled_sigmoid_loss
 from mmexp.shapes import ModelShape
 from mmexp.step import Terms, Views
@@ -29,7 +29,8 @@ class SigLip(nn.Module):
     """Tell right pairs from wrong ones in one space of `embed_dim`; temperature and bias are learned.
 
     The paper's multiplier t is 1 / `temperature`. It starts at 10 with a bias of -10 (section 3.2), so that the many wrong
-    pairs do not begin with a large loss.
+    pairs do not begin with a large loss. The paper does not bound it; with `max_scale` it is clamped after each optimizer
+    step, as open_clip does (100). Released SigLIP models have scales of up to 118.
     """
 
     needs = ("pooled", "pairs")
@@ -41,21 +42,33 @@ class SigLip(nn.Module):
         embed_dim: PositiveInt = 256,
         temperature: PositiveFloat = 0.1,
         bias: float = -10.0,
+        max_scale: PositiveFloat | None = None,
         pairs: Mapping[str, NonNegativeFloat] | None = None,
     ):
         super().__init__()
         self.heads = one_space(shape.dims, embed_dim)
         self.log_scale = nn.Parameter(torch.tensor(log(1 / temperature)))
         self.bias = nn.Parameter(torch.tensor(float(bias)))
+        self.max_scale = max_scale
         self.pairs = pair_weights(shape.dims, pairs)
+        self.clamp_parameters()
+
+    def clamp_parameters(self) -> None:
+        """Keep the logit scale at or below `max_scale`. The task calls this after each optimizer step."""
+        if self.max_scale is not None:
+            clamp_log_scale(self.log_scale, self.max_scale)
 
     def embed(self, encoded: dict[str, Encoded]) -> dict[str, Tensor]:
         """Return unit vectors (B, embed_dim) for every modality that is there."""
         return self.heads(encoded)
 
+    def logit_scale(self) -> Tensor:
+        """Return by what cosine similarities are multiplied before the bias is added, a scalar."""
+        return self.log_scale.exp()
+
     def forward(self, views: Views) -> Terms:
         """Return the loss over the pairs of modalities, and what temperature and bias have become."""
-        scale = self.log_scale.exp()
+        scale = self.logit_scale()
         whole, tiled = (partial(loss, scale=scale, bias=self.bias) for loss in (sigmoid_loss, tiled_sigmoid_loss))
         own = self.embed(views.encoded())
         losses = {"siglip": align(self, views, own, self.pairs, whole, tiled, both_ways=False)}

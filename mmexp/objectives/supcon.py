@@ -54,6 +54,10 @@ class SupCon(nn.Module):
         """Return unit vectors (B, embed_dim) for every modality that is there."""
         return self.heads(encoded)
 
+    def logit_scale(self) -> Tensor:
+        """Return by what cosine similarities are multiplied before a softmax, a scalar."""
+        return torch.tensor(1 / self.temperature)
+
     def forward(self, views: Views) -> Terms:
         """Return the loss over the pairs of modalities."""
         own = self.embed(views.encoded())

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import combinations
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,8 @@ class StepLosses:
     """Implements `mmexp.step.Losses`: what costs is computed when it is asked for, and once.
 
     `average` takes the mean over processes. `scale` is what fp16 multiplies losses with, so that small gradients last. In data
-    that are `lacking` modalities a loss may be of no row.
+    that are `lacking` modalities a loss may be of no row. `totals` are the counts of the losses over all processes, of those
+    that have one.
     """
 
     def __init__(
@@ -28,13 +30,14 @@ class StepLosses:
         average: Callable[[Tensor], Tensor],
         scale: float = 1.0,
         lacking: bool = False,
+        totals: Mapping[str, Tensor] = MappingProxyType({}),
     ):
         self.names = sorted(losses)
         self.each = [losses[name].float() for name in self.names]
         self.losses = torch.stack(self.each)
         self.given = self.losses.new_tensor([given[name] for name in self.names])
         self.generator, self.average, self.scale = generator, average, scale
-        self.lacking, self._shared = lacking, shared
+        self.lacking, self._shared, self.totals = lacking, shared, totals
 
     @cached_property
     def shared(self) -> Sequence[nn.Parameter]:
@@ -49,7 +52,9 @@ class StepLosses:
     @cached_property
     def counts(self) -> Tensor:
         """Which losses (K,) are of any row of any process. Of no row they are 0, as hardly any other ever is."""
-        return self.values != 0 if self.lacking else torch.ones_like(self.values, dtype=torch.bool)
+        found = self.values != 0 if self.lacking else torch.ones_like(self.values, dtype=torch.bool)
+        known = {place: self.totals[name] > 0 for place, name in enumerate(self.names) if name in self.totals}
+        return torch.stack([known.get(place, own) for place, own in enumerate(found)])
 
     @cached_property
     def gradients(self) -> Tensor:
@@ -105,6 +110,34 @@ class BalancedStep:
         """Correct the gradients of the shared parameters, where their weights are not those of the heads."""
         if self.shared is not None:
             self.losses.replace_gradients(self.shared)
+
+
+def shares_of(
+    counts: Mapping[str, Tensor], add: Callable[[Tensor], Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return by what each loss is multiplied, so that its mean over processes is the mean over all that counts in any of them.
+
+    Args:
+        counts: Over how many rows (words, patches) of this process each loss is a mean, by its name.
+        add: Returns the sum over processes of a tensor `(K + 1,)`.
+
+    Returns:
+        The factors, this process's count over the mean count of the processes (1 where nothing counts in any), and the
+        counts of all processes together.
+    """
+    if not counts:
+        return {}, {}
+    names = sorted(counts)
+    own = torch.stack([*(counts[name].detach().float() for name in names), torch.ones_like(counts[names[0]]).float()])
+    every = add(own)
+    total, processes = every[:-1], every[-1]
+    shares = torch.where(total > 0, own[:-1] * processes / total.where(total > 0, 1), 1)
+    return dict(zip(names, shares, strict=True)), dict(zip(names, total, strict=True))
+
+
+def share_of(loss: Tensor, share: Tensor) -> Tensor:
+    """Return `loss` times its share; 0 where nothing counts in this process, whose loss is not known in an evaluation."""
+    return torch.where(share > 0, loss, 0.0) * share
 
 
 def count_losses(objectives: Mapping[str, nn.Module], views: StepViews) -> int:

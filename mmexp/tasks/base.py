@@ -13,7 +13,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from mmexp.curriculum import Curriculum
 from mmexp.model import Model
 from mmexp.pace import Pace
-from mmexp.tasks.balancing import BalancedStep, StepLosses, buffers_kept
+from mmexp.tasks.balancing import BalancedStep, StepLosses, buffers_kept, share_of, shares_of
 from mmexp.tasks.evaluation import Gathered
 from mmexp.tasks.examined import gathered_rows, numbers_of
 from mmexp.tasks.flops import flop_counter
@@ -85,15 +85,21 @@ class Task(L.LightningModule):
         found: dict[str, Tensor] = {}
         given: dict[str, float] = {}
         seen: dict[str, Tensor] = {}
+        counts: dict[str, Tensor] = {}
         for name, objective in self.objectives.items():
-            losses, metrics = objective(views)
+            losses, metrics, counted = objective(views)
             # One class may serve two objectives: the second one's losses then carry its name.
-            losses = {f"{name}_{term}" if term in found else term: value for term, value in losses.items()}
-            found |= losses
-            given |= dict.fromkeys(losses, views.current(self.weights[name]))
+            called = {term: f"{name}_{term}" if term in found else term for term in losses}
+            found |= {called[term]: value for term, value in losses.items()}
+            counts |= {called[term]: value for term, value in counted.items()}
+            given |= dict.fromkeys(called.values(), views.current(self.weights[name]))
             seen |= {term: value.detach() for term, value in metrics.items()}
+        shares, totals = shares_of(counts, self._sum)
+        found |= {name: share_of(found[name], share) for name, share in shares.items()}
         generator, scale = views.generator("balance"), self._loss_scale()
-        whole = StepLosses(found, given, generator, self._shared, self._average, scale, "present" in views.batch)
+        whole = StepLosses(
+            found, given, generator, self._shared, self._average, scale, "present" in views.batch, totals
+        )
         numbers = {f"loss_{term}": value.detach() for term, value in found.items()}
         return whole, {"loss": (whole.given * whole.losses).sum().detach(), **numbers, **seen}
 
@@ -103,6 +109,17 @@ class Task(L.LightningModule):
     def on_train_start(self) -> None:
         """Keep what is frozen as in evaluation."""
         self.model.rest()
+
+    def setup(self, stage: str) -> None:
+        """Before training, bring loaded parameters into their range; what is only evaluated stays as it was loaded."""
+        if stage == "fit":
+            self.clamp_parameters()
+
+    def clamp_parameters(self) -> None:
+        """Have every objective that bounds a parameter (a logit scale) clamp it."""
+        for objective in self.objectives.values():
+            if hasattr(objective, "clamp_parameters"):
+                objective.clamp_parameters()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one step; every `log_every_steps` steps its numbers are logged."""
@@ -166,6 +183,7 @@ class Task(L.LightningModule):
         counter = flop_counter() if self.pace.flops is None else None
         with counter or nullcontext():
             super().optimizer_step(*args, **kwargs)
+            self.clamp_parameters()
             if hasattr(self.balance, "learn"):
                 with self.trainer.precision_plugin.forward_context():
                     self.balance.learn(self.values_again(self.seen))
@@ -228,12 +246,15 @@ class Task(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Gather what the evaluation set's numbers are made of."""
         split = self.splits[dataloader_idx]
-        # The same masks and negatives at every evaluation, so that its curve is not noise.
-        views = self.views(batch, batch_idx)
-        _, numbers = self.terms(views)
+        # A row has the same masks and negatives in every evaluation, so that its curve is not noise, and in batches of any size.
+        views = self.views(batch, 0)
+        losses, numbers = self.terms(views)
         numbers = {name: self._gather(value.detach().view(1)).nanmean() for name, value in numbers.items()}
         rows = gathered_rows(views, dict(self.objectives.items()), self.samples[split], every=self.trainer.testing)
-        self.gathered.setdefault(split, Gathered()).add(numbers, rows, len(batch["index"]))
+        counts = {f"loss_{name}": float(total) for name, total in losses.totals.items()}
+        given = dict(zip((f"loss_{name}" for name in losses.names), losses.given.tolist(), strict=True))
+        gathered = self.gathered.setdefault(split, Gathered())
+        gathered.add(numbers, rows, len(batch["index"]) * self.trainer.world_size, counts, given)
 
     test_step = validation_step
 
@@ -273,7 +294,12 @@ class Task(L.LightningModule):
         if self._trainer is None or self.trainer.world_size == 1:
             return tensor
         gathered: Any = self.all_gather(tensor, sync_grads=tensor.requires_grad)
-        return gathered.flatten(0, 1)
+        # Process r has the rows r, r + W, r + 2W, ... of the batch: here they are in the order in which one process has them.
+        return gathered.transpose(0, 1).flatten(0, 1)
+
+    def _sum(self, tensor: Tensor) -> Tensor:
+        """Return the sum over processes; without gradient."""
+        return tensor if self._trainer is None else self.trainer.strategy.reduce(tensor.clone(), reduce_op="sum")
 
     def _average(self, tensor: Tensor) -> Tensor:
         """Return the mean over processes; without gradient."""

@@ -1,8 +1,9 @@
 """What a task gathers over an evaluation set, and the numbers it becomes."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import isnan
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -12,23 +13,41 @@ from mmexp.tasks.retrieval import Captions, Direction, directions, retrieval_met
 
 
 class Gathered:
-    """Sums of scalars weighted by rows, and the vectors, logits and concepts of all rows of one evaluation set.
+    """Weighted sums of scalars, and the vectors, logits and concepts of all rows of one evaluation set.
 
     `captions` holds by modality the vectors of each text of the rows that have several.
     """
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = defaultdict(float)
-        self.rows: dict[str, int] = defaultdict(int)
+        self.weights: dict[str, float] = defaultdict(float)
+        self.given: dict[str, float] = {}
         self.tensors: dict[str, list[Tensor]] = defaultdict(list)
         self.captions: dict[str, Captions] = {}
 
-    def add(self, scalars: dict[str, Tensor], tensors: dict[str, Tensor], rows: int) -> None:
-        """Add one batch: `scalars` are its means, NaN where nothing is known; `tensors` have a row for each of its `rows`."""
+    def add(
+        self,
+        scalars: Mapping[str, Tensor],
+        tensors: Mapping[str, Tensor],
+        rows: int,
+        counts: Mapping[str, float] = MappingProxyType({}),
+        given: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        """Add one batch.
+
+        Args:
+            scalars: Its means, NaN where nothing is known.
+            tensors: What is gathered of its rows, `(rows, ...)` each.
+            rows: The number of its rows: the weight of a mean without a count.
+            counts: Over how many rows (words, patches, targets) a mean is; 0 where nothing counts in it.
+            given: The weight of each loss in `loss`, which is then the sum of the losses of the whole set.
+        """
+        self.given.update(given)
         for name, value in scalars.items():
-            if not isnan(number := float(value)):
-                self.sums[name] += number * rows
-                self.rows[name] += rows
+            weight = counts.get(name, float(rows))
+            if weight and not isnan(number := float(value)):
+                self.sums[name] += number * weight
+                self.weights[name] += weight
         for name, tensor in tensors.items():
             self.tensors[name].append(tensor.detach().cpu())
 
@@ -54,7 +73,9 @@ class Gathered:
 
     def metrics(self) -> dict[str, float]:
         """Return the flat numbers of this evaluation set, without its name in front."""
-        numbers = {name: total / self.rows[name] for name, total in self.sums.items()}
+        numbers = {name: total / self.weights[name] for name, total in self.sums.items()}
+        if known := [name for name in self.given if name in numbers]:
+            numbers["loss"] = sum(self.given[name] * numbers[name] for name in known)
         whole = self.stacked()
         pooled, present, items = (_below(whole, part) for part in ("pooled/", "present/", "item/"))
         numbers |= neighbour_metrics(pooled, whole["concept"], whole["label"], present, items)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mmexp.curriculum import Curriculum, current
+from mmexp.draws import RowGenerator
 from mmexp.model import Model, emptied
 from mmexp.step import Views
 from mmexp.types import Batch, Encoded, Prepared, Said
@@ -96,6 +97,10 @@ class StepViews:
     def generator(self, name: str) -> torch.Generator:
         """Return a CPU generator whose numbers depend on seed, step and `name` alone."""
         return torch.Generator().manual_seed(crc32(f"{self.seed} {self.step} {name}".encode()))
+
+    def row_generator(self, name: str) -> RowGenerator:
+        """Return random numbers for each row, a function of seed, step, row and `name`."""
+        return RowGenerator(self.seed, self.step, self.batch["index"], name)
 
     def current(self, value: Curriculum[float]) -> float:
         """Return what a value that may change in the course of the run is in this step."""

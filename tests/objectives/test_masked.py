@@ -7,6 +7,7 @@ import torch
 from stand_ins import TinyImage, TinyText, batch_of, views_of
 from torch import nn
 
+from mmexp.draws import RowGenerator
 from mmexp.errors import RequestError
 from mmexp.fusion.none import NoFusion
 from mmexp.fusion.xattn import CrossAttentionFusion
@@ -14,9 +15,10 @@ from mmexp.model import Model
 from mmexp.needs import check_needs
 from mmexp.objectives import hiding
 from mmexp.objectives.cross_masked import CrossMasked, shared_ratios
-from mmexp.objectives.hiding import mean, word_losses
+from mmexp.objectives.hiding import word_losses
 from mmexp.objectives.mae import Mae
 from mmexp.objectives.masked import Masked
+from mmexp.objectives.presence import mean
 from mmexp.objectives.running_loss import EASIEST, RunningLoss
 from mmexp.shapes import Supervision
 
@@ -42,7 +44,7 @@ def test_one_patch_at_least_stays(ratio):
 
 @pytest.mark.parametrize("hidden", [0.3, 0.5, 0.8])
 def test_words_and_patches_share_what_is_hidden(hidden):
-    words, patches = shared_ratios(hidden, 4000, 2.0, torch.Generator().manual_seed(0))
+    words, patches = shared_ratios(hidden, torch.rand(4000, generator=torch.Generator().manual_seed(0)), 2.0)
     torch.testing.assert_close((words + patches) / 2, torch.full((4000,), hidden))
     least, most = max(0.0, 2 * hidden - 1), min(1.0, 2 * hidden)
     assert words.min() >= least - 1e-6 and words.max() <= most + 1e-6
@@ -157,7 +159,7 @@ def test_hard_places_are_hidden_more_often():
     objective.patch_running.places.copy_(torch.tensor([[8.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]))
     weight = objective.patch_running.weights()
     every = torch.zeros(4000, 1)
-    hidden = hiding.draw_cells(every, (2, 2), 0.25, torch.Generator().manual_seed(0), "random", weight)
+    hidden = hiding.draw_cells(every, (2, 2), 0.25, RowGenerator(0, 0, torch.arange(len(every)), ""), "random", weight)
     torch.testing.assert_close(hidden.float().mean(0), torch.tensor([8, 1, 1, 1]) / 11, atol=0.02, rtol=0)
 
 
@@ -181,3 +183,28 @@ def test_an_encoder_that_sees_pictures_whole_is_refused():
 def test_a_decoder_that_does_not_divide_is_refused():
     with pytest.raises(RequestError, match="dim=10 must divide into heads=3"):
         Mae(model_of().shape(), dim=10)
+
+
+def test_cross_masking_agrees_with_torchs_losses_on_what_is_hidden():
+    """Words by cross-entropy, patches by the squared error of normalized pixels, each from the fused token in its place."""
+    model = model_of(CrossAttentionFusion({"image": 16, "text": 12}, 12, 3))
+    objective, batch = CrossMasked(model.shape()), batch_of()
+    views, generator = views_of(model, batch), RowGenerator(0, 0, batch["index"], "cross_masked")
+    of_words, of_patches = shared_ratios(0.5, generator.rand(8), 1.0)
+    changed, words = objective.hide_words(batch["text"], of_words, generator)
+    pixels = batch["image"]["pixels"].float() / 255
+    patches = hiding.draw_cells(pixels, (2, 2), of_patches, generator)
+    masked = {"pixels": objective.mask_patch(pixels, patches, 0.5)}
+    encoded = {"image": model.encode_one("image", masked), "text": model.encode_one("text", changed)}
+    fused, losses = model.fuse(encoded), objective(views).losses
+    target = batch["text"]["ids"].masked_fill(~words, -100)
+    logits = objective.word_head(fused.tokens_of("text"))
+    expected = torch.nn.functional.cross_entropy(logits.transpose(1, 2), target)
+    torch.testing.assert_close(losses["cross_masked_words"], expected)
+    errors, drawn = [], objective.patch_head(fused.tokens_of("image"))
+    for row, place in patches.nonzero().tolist():
+        top, left = 4 * (place // 2), 4 * (place % 2)
+        patch = pixels[row, :, top : top + 4, left : left + 4].flatten()
+        normal = (patch - patch.mean()) / (patch.var() + 1e-6).sqrt()
+        errors.append((drawn[row, place] - normal).square().mean())
+    torch.testing.assert_close(losses["cross_masked_patches"], torch.stack(errors).mean())

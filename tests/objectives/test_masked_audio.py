@@ -7,18 +7,20 @@ import torch
 from stand_ins import sounds_of, tiny_audio, views_of
 from torch import nn
 
+from mmexp.draws import RowGenerator
 from mmexp.encoders.spectrogram import SpectrogramTransformer
 from mmexp.errors import RequestError
 from mmexp.fusion.none import NoFusion
 from mmexp.model import Model
-from mmexp.objectives.masked_audio import MaskedAudio, hidden_cells, hide
+from mmexp.objectives.hiding import MaskPatch
+from mmexp.objectives.masked_audio import MaskedAudio, hidden_cells, mean_of_real
 from mmexp.shapes import ModelShape
 
 GRID = (4, 10)
 
 
 def cells(ratio: float, strategy: str, rows: int = 50) -> torch.Tensor:
-    return hidden_cells(rows, GRID, ratio, strategy, torch.Generator().manual_seed(0)).view(rows, *GRID)
+    return hidden_cells(rows, GRID, ratio, strategy, RowGenerator(0, 0, torch.arange(rows), "")).view(rows, *GRID)
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.3, 0.75, 1.0])
@@ -43,20 +45,29 @@ def test_both_hides_rows_and_columns_that_together_are_the_ratio():
     assert set(hidden.sum((1, 2)).tolist()) == {30}
 
 
-def test_hidden_patches_take_the_mean_and_the_others_stay():
-    spectrogram = torch.rand(3, 8, 20)
-    hidden = hidden_cells(3, GRID, 0.5, "random", torch.Generator().manual_seed(0))
-    changed = hide(spectrogram, GRID, hidden)
+def hide(spectrogram: torch.Tensor, mask: torch.Tensor, mask_patch: MaskPatch, cells: torch.Tensor) -> torch.Tensor:
+    """Return `spectrogram (B, M, F)` with the mask patch, around the clip's mean, in the hidden cells."""
+    return mask_patch(spectrogram[:, None], cells, mean_of_real(spectrogram, mask))[:, 0]
+
+
+def test_hidden_patches_take_the_mask_patch_around_the_clips_mean_and_the_others_stay():
+    spectrogram, mask = torch.rand(3, 8, 20), torch.arange(20).expand(3, -1) < torch.tensor([[20], [10], [5]])
+    hidden = hidden_cells(3, GRID, 0.5, "random", RowGenerator(0, 0, torch.arange(3), ""))
+    mask_patch = MaskPatch(1, (8, 20), GRID)
+    changed = hide(spectrogram, mask, mask_patch, hidden)
     area = hidden.view(3, *GRID).repeat_interleave(2, 1).repeat_interleave(2, 2)
-    assert torch.equal(changed, torch.where(area, spectrogram.mean(), spectrogram))
+    means = torch.stack([spectrogram[row, :, :end].mean() for row, end in enumerate((20, 10, 5))])
+    painted = means[:, None, None] + mask_patch.mask_token.repeat(1, *GRID)
+    torch.testing.assert_close(changed, torch.where(area, painted, spectrogram))
 
 
 def test_a_hidden_cell_is_the_encoders_token_of_that_place():
-    encoder, spectrogram = tiny_audio(), torch.rand(1, 8, 48)
+    encoder, spectrogram, mask_patch = tiny_audio(), torch.rand(1, 8, 48), MaskPatch(1, (8, 48), (2, 12))
     for place in (0, 5, 12, 23):
         hidden = torch.arange(24)[None] == place
         before, after = (
-            encoder.embed(s[:, None]).flatten(2) for s in (spectrogram, hide(spectrogram, (2, 12), hidden))
+            encoder.embed(s[:, None]).flatten(2)
+            for s in (spectrogram, hide(spectrogram, torch.ones(1, 48), mask_patch, hidden))
         )
         assert (before != after).any(1)[0].nonzero().flatten().tolist() == [place]
 
@@ -90,8 +101,11 @@ def test_the_loss_agrees_with_that_of_vit_mae_in_value_and_gradient():
     model, objective = objective_of(encoder)
     spectrogram = 100 * torch.rand(6, 8, 8, generator=torch.Generator().manual_seed(0))
     seen = views(model, {"spectrogram": spectrogram, "mask": torch.ones(6, 8, dtype=torch.bool)})
-    hidden = hidden_cells(6, encoder.grid, 0.75, "random", seen.generator("masked_audio"))
-    changed = {**seen.batch["audio"], "spectrogram": hide(spectrogram, encoder.grid, hidden)}
+    hidden = hidden_cells(6, encoder.grid, 0.75, "random", seen.row_generator("masked_audio"))
+    changed = {
+        **seen.batch["audio"],
+        "spectrogram": hide(spectrogram, seen.batch["audio"]["mask"], objective.mask_patch, hidden),
+    }
     drawn = objective.head(model.encode_one("audio", changed).tokens)
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     mae = ViTMAEForPreTraining(ViTMAEConfig(image_size=8, patch_size=4, num_channels=1, norm_pix_loss=True, **sizes))

@@ -3,15 +3,17 @@
 import torch
 from stand_ins import batch_of, views_of
 from torch import nn
+from torch.nn import functional as F
 
 from mmexp.encoders.timm_image import TimmImage
 from mmexp.fusion.none import NoFusion
 from mmexp.model import Model
-from mmexp.objectives import hiding, mae
-from mmexp.objectives.hiding import mean, patch_losses
+from mmexp.objectives import mae
+from mmexp.objectives.hiding import GREY, draw_cells, patch_losses, patch_targets
 from mmexp.objectives.mae import Mae
 from mmexp.objectives.masked import Masked
 from mmexp.objectives.patch_decoder import sine_positions
+from mmexp.objectives.presence import mean
 from mmexp.types import Encoded
 
 
@@ -42,10 +44,10 @@ def test_masked_words_agree_with_bert():
     model = Model({"text": BertTokens(bert.bert)}, NoFusion({"text": 16}))
     objective = Masked(model.shape(), words=0.5)
     objective.word_head = bert.cls
-    views = views_of(model, {"text": batch_of()["text"]})
+    views = views_of(model, {"text": batch_of()["text"], "index": torch.arange(8)})
     ours = objective(views).losses["masked_words"]
     text = views.batch["text"]
-    changed, hidden = objective.hide_words(text, 0.5, views.generator("words"))
+    changed, hidden = objective.hide_words(text, 0.5, views.row_generator("words"))
     labels = text["ids"].masked_fill(~hidden, -100)
     theirs = bert(changed["ids"], attention_mask=text["mask"].long(), labels=labels).loss
     close(ours, theirs)
@@ -71,18 +73,47 @@ def mae_of_transformers(**more):
 ORDER = torch.arange(3 * 64).view(3, 8, 8).permute(1, 2, 0).flatten()
 
 
-def test_the_loss_on_patches_agrees_with_mae(monkeypatch):
+def test_the_loss_on_patches_agrees_with_mae():
     from transformers.models.vit_mae.modeling_vit_mae import ViTMAEDecoderOutput
 
-    monkeypatch.setattr(hiding, "FLOOR", 1e-6)
     model, pixels, drawn = mae_of_transformers(), torch.rand(4, 3, 32, 32), torch.randn(4, 16, 192, requires_grad=True)
     model.decoder.forward = lambda *_, **__: ViTMAEDecoderOutput(logits=drawn[..., ORDER])
     theirs = model(pixels)
     hidden = theirs.mask.bool()
     assert hidden.sum() == 4 * 12
-    ours = mean(patch_losses(drawn[hidden], pixels, hidden, (4, 4)))
+    ours = mean(patch_losses(drawn[hidden], patch_targets(pixels, (4, 4), 1e-6), hidden))
     close(ours, theirs.loss)
     close(*(torch.autograd.grad(loss, drawn)[0] for loss in (ours, theirs.loss)))
+
+
+def test_masked_patches_agree_with_simmim_of_transformers():
+    """The mask token, the encoder, the linear head and the mean absolute error of the hidden pixels."""
+    from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+    from transformers import ViTConfig, ViTForMaskedImageModeling
+
+    torch.manual_seed(0)
+    options = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2, "fc_norm": False, "class_token": False}
+    image = TimmImage("vit_tiny_patch16_224", 32, options={**options, "global_pool": "avg"})
+    model = Model({"image": image}, NoFusion({"image": 24}))
+    objective, pixels = Masked(model.shape(), words=0.0, patches=0.6), torch.rand(4, 3, 32, 32)
+    views = views_of(model, {"image": {"pixels": pixels}, "index": torch.arange(4)})
+    hidden = draw_cells(pixels, (4, 4), 0.6, views.row_generator("patches"))
+    # Behind the patch embedding the mask patch is one token in all hidden places.
+    masked = objective.mask_patch(pixels, hidden, GREY)
+    tokens = image.model.patch_embed(masked)
+    token = image.model.patch_embed((objective.mask_patch.mask_token + GREY).repeat(1, 4, 4)[None])[0, 0]
+    torch.testing.assert_close(tokens[hidden], token.expand(int(hidden.sum()), -1))
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    theirs = ViTForMaskedImageModeling(ViTConfig(image_size=32, patch_size=8, encoder_stride=8, **sizes))
+    drawn = objective.patch_head(model.encode_one("image", {"pixels": masked}).tokens)
+    theirs.decoder.forward = lambda _: F.fold(drawn.transpose(1, 2), 32, 8, stride=8)
+    mean, deviation = (torch.tensor(numbers).view(3, 1, 1) for numbers in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
+    their_loss = theirs((pixels - mean) / deviation, bool_masked_pos=hidden).loss
+    loss = objective(views).losses["masked_patches"]
+    close(loss, their_loss)
+    trained = [objective.mask_patch.mask_token, objective.patch_head.weight, image.model.patch_embed.proj.weight]
+    for own, other in zip(torch.autograd.grad(loss, trained), torch.autograd.grad(their_loss, trained), strict=True):
+        close(own, other)
 
 
 def same(ours: nn.Module, theirs: nn.Module) -> None:
@@ -140,7 +171,6 @@ def drawn_by_transformers(model, pixels, noise):
 
 
 def test_encoder_and_decoder_agree_with_mae(monkeypatch):
-    monkeypatch.setattr(hiding, "FLOOR", 1e-6)
     options = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2, "fc_norm": False}
     image = TimmImage("vit_tiny_patch16_224", 32, options={**options, "class_token": False, "global_pool": "avg"})
     image.scale.fill_(1)
@@ -157,7 +187,7 @@ def test_encoder_and_decoder_agree_with_mae(monkeypatch):
     target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6) ** 0.5
     their_loss = (((drawn - target) ** 2).mean(-1) * mask).sum() / mask.sum()
     monkeypatch.setattr(mae, "draw_cells", lambda *_: mask.bool())
-    loss = objective(views_of(model, {"image": {"pixels": pixels}})).losses["mae"]
+    loss = objective(views_of(model, {"image": {"pixels": pixels}, "index": torch.arange(4)})).losses["mae"]
     close(loss, their_loss)
     own, other = image.model, theirs.vit
     ours = (own.patch_embed.proj.weight, own.blocks[0].attn.proj.weight, own.norm.bias)

@@ -8,13 +8,23 @@ from torch.nn import functional as F
 from mmexp.errors import RequestError
 from mmexp.fusion.none import NoFusion
 from mmexp.model import Model
-from mmexp.objectives.hiding import HideWords, beginnings, draw_cells, numbered_words, paint, to_patches
+from mmexp.objectives.hiding import GREY, HideWords, MaskPatch, beginnings, draw_cells, numbered_words, to_patches
 from mmexp.objectives.masks import blocks, budget, random_order, scattered, span_lengths, spans
 from mmexp.shapes import ModelShape
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+class Uniform:
+    """Random numbers for any number of rows."""
+
+    def __init__(self):
+        self.generator = torch.Generator().manual_seed(0)
+
+    def rand(self, *shape: int) -> torch.Tensor:
+        return torch.rand(shape, generator=self.generator)
+
+
+def generator() -> Uniform:
+    return Uniform()
 
 
 def text_shape(word_edges=None) -> ModelShape:
@@ -88,7 +98,7 @@ def test_words_are_numbered(begins, ends):
 def test_words_are_hidden_whole(how):
     edges = torch.stack([torch.arange(32) % 3 == 0, torch.zeros(32, dtype=torch.bool)])
     ids = torch.arange(4, 26).repeat(50, 1)
-    weight = torch.rand(ids.shape, generator=generator())
+    weight = generator().rand(*ids.shape)
     for weights in (None, weight):
         _, hidden = HideWords(text_shape(edges), how)({"ids": ids, "mask": ids > 0}, 0.5, generator(), weights)
         assert 0.3 < hidden[:, 1:-1].float().mean() < 0.7
@@ -111,8 +121,10 @@ def test_hidden_patches_are_whole_cells():
     pixels = torch.rand(4, 3, 8, 8)
     hidden = draw_cells(pixels, (2, 2), 0.5, generator())
     assert hidden.sum(1).tolist() == [2] * 4
-    differs = (to_patches(paint(pixels, hidden, (2, 2)), (2, 2)) != to_patches(pixels, (2, 2))).any(-1)
-    assert torch.equal(differs, hidden)
+    mask_patch = MaskPatch(3, (8, 8), (2, 2))
+    patches = to_patches(mask_patch(pixels, hidden, GREY), (2, 2))
+    assert torch.equal((patches != to_patches(pixels, (2, 2))).any(-1), hidden)
+    torch.testing.assert_close(patches[hidden], (mask_patch.mask_token + 0.5).flatten().expand(8, -1))
 
 
 def test_patches_agree_with_unfold():
@@ -126,7 +138,7 @@ def test_patches_agree_with_unfold():
 def test_blocks_hide_as_many_as_they_should(grid, ratio):
     cells = grid[0] * grid[1]
     every = torch.ones(8, cells, dtype=torch.bool)
-    for weight in (None, torch.rand(cells, generator=generator()) + 0.1):
+    for weight in (None, generator().rand(cells) + 0.1):
         hidden = blocks(every, grid, ratio, generator(), weight)
         assert hidden.sum(1).tolist() == [round(ratio * cells)] * 8
 

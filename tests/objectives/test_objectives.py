@@ -16,7 +16,7 @@ from mmexp.objectives.distill import Distill
 from mmexp.objectives.fixmatch import FixMatch
 from mmexp.objectives.margin import Margin
 from mmexp.objectives.masked import Masked
-from mmexp.objectives.matching import Matching, hard_negatives
+from mmexp.objectives.matching import Matching, _Candidates, hard_negatives
 from mmexp.objectives.multilabel import Multilabel
 from mmexp.objectives.regress import Regress
 from mmexp.objectives.siglip import SigLip
@@ -73,10 +73,21 @@ def test_several_positives_share_the_probability():
 
 def test_hard_negatives_are_of_another_concept_and_alike():
     pooled = torch.tensor([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0], [-1.0, 0.1]])
-    rows = hard_negatives(pooled, torch.eye(4, dtype=torch.bool), 50.0, torch.Generator().manual_seed(0))
+    chance, every = torch.tensor([0.1, 0.4, 0.6, 0.9]), torch.ones(4, dtype=torch.bool)
+    rows = hard_negatives(pooled, pooled, torch.eye(4, dtype=torch.bool), 50.0, chance, every)
     assert rows.tolist() == [1, 0, 3, 2]
-    alone = hard_negatives(pooled, torch.ones(4, 4, dtype=torch.bool), 5.0, torch.Generator().manual_seed(0))
-    assert alone.tolist() == [0, 1, 2, 3]
+    assert hard_negatives(pooled, pooled, every.expand(4, 4), 5.0, chance, every).tolist() == [-1] * 4
+
+
+def test_hard_negatives_are_drawn_in_proportion_to_exp_of_their_cosine():
+    torch.manual_seed(0)
+    keys, related = torch.randn(5, 3), torch.tensor([True, False, False, False, True]).expand(20000, 5)
+    among = torch.tensor([True, True, True, False, True])
+    queries = keys[:1].expand(20000, -1)
+    drawn = hard_negatives(queries, keys, related, 2.0, torch.rand(20000), among)
+    centred = F.normalize(keys - keys[among].mean(0), dim=-1)
+    weight = torch.exp(2 * centred @ centred[0]) * torch.tensor([0, 1, 1, 0, 0])
+    torch.testing.assert_close(torch.bincount(drawn, minlength=5) / 20000, weight / weight.sum(), atol=0.015, rtol=0)
 
 
 def test_word_shares_leave_marks_and_padding_alone():
@@ -98,14 +109,35 @@ def test_matching_of_an_undecided_head_is_log_two(model):
     objective = Matching(model.shape())
     torch.nn.init.zeros_(objective.head.weight)
     torch.nn.init.zeros_(objective.head.bias)
-    losses, _ = objective(views_of(model, batch_of()))
+    losses = objective(views_of(model, batch_of())).losses
     assert losses["matching"].item() == pytest.approx(log(2))
+
+
+def test_matching_agrees_with_a_plain_loop(model):
+    """Each row's true pair, and the pair in which one modality is that of another row: binary cross-entropy of either."""
+    objective, batch = Matching(model.shape()), batch_of()
+    views = views_of(model, batch)
+    encoded, rows = model.encode(batch), objective._rows(_Candidates(views), views)
+    own, losses, swapped = torch.arange(8), [], 0
+    for row in range(8):
+        for target, places in ((1.0, dict.fromkeys(rows, own)), (0.0, rows)):
+            pair = {name: encoded[name][places[name][row : row + 1]] for name in encoded}
+            logit = objective.head(model.fuse(pair).pooled)[0, 0]
+            losses.append(F.binary_cross_entropy_with_logits(logit, torch.tensor(target)))
+        swapped += int((rows["image"][row] != row) != (rows["text"][row] != row))
+    assert swapped == 8, "one modality of each pair, and not both"
+    ours, theirs = objective(views).losses["matching"], torch.stack(losses).mean()
+    torch.testing.assert_close(ours, theirs)
+    parameters = [*objective.parameters(), *model.fusion.parameters(), *model.encoders.parameters()]
+    found, expected = (torch.autograd.grad(loss, parameters) for loss in (ours, theirs))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
 def test_classify_agrees_with_cross_entropy_and_skips_rows_without_label(model):
     objective, batch = Classify(model.shape(num_classes=3)), batch_of()
     batch["label"][:4] = -1
-    losses, _ = objective(views_of(model, batch))
+    losses = objective(views_of(model, batch)).losses
     logits = objective.classify(model.fuse(model.encode(batch)))
     assert torch.allclose(losses["classify"], F.cross_entropy(logits[4:], batch["label"][4:]))
     batch["label"][:] = -1
@@ -134,7 +166,7 @@ def test_distillation_agrees_with_open_clip_but_for_the_teachers_entropy(model):
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(model):
     objective = Distill(model.shape(teacher=VECTORS))
     batch = batch_of()
-    losses, _ = objective(views_of(model, batch, lambda b: said(objective.embed(model.encode(b)))))
+    losses = objective(views_of(model, batch, lambda b: said(objective.embed(model.encode(b))))).losses
     assert losses["distill_embedding"].item() == pytest.approx(0, abs=1e-6)
     assert losses["distill_logits"].item() == pytest.approx(0, abs=1e-6)
 

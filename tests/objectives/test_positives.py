@@ -15,7 +15,7 @@ from mmexp.objectives import heads, tiles
 from mmexp.objectives.contrastive import Contrastive, info_nce
 from mmexp.objectives.distill import Distill
 from mmexp.objectives.margin import Margin, margin_loss
-from mmexp.objectives.matching import Matching, related_rows
+from mmexp.objectives.matching import Matching, _Candidates, related_rows
 from mmexp.objectives.shown import related_items
 from mmexp.objectives.siglip import SigLip, sigmoid_loss
 from mmexp.objectives.supcon import SupCon
@@ -121,7 +121,7 @@ def test_items_of_one_concept_cost_no_comparison(model):
 def test_what_rows_lack_makes_no_positive(model):
     own = batch(image=torch.tensor([-1, -1, 1, 2, 3, 4, 5, 6]), text=torch.tensor([-1, 4, 4, -1, 6, 4, 8, 5]))
     # Of the two that share a text one concept differs, so that items are compared at all.
-    assert torch.equal(related_rows(own, ["image", "text"]), by_hand(own))
+    assert torch.equal(related_rows(views_of(model, own)), by_hand(own))
 
 
 @pytest.mark.parametrize("augmentation", [Swap(share=0.6), Mixup(alpha=1.0)])
@@ -164,13 +164,15 @@ def test_interactive_distillation_finds_the_same_positives(model):
 
 def test_matching_draws_no_negative_that_is_right(model):
     own, objective = batch(), Matching(model.shape())
-    related = related_rows(own, ["image", "text"])
-    for seed in range(20):
-        rows = objective._rows(model.encode(own), related, torch.Generator().manual_seed(seed))
+    related = by_hand(own)
+    for step in range(20):
+        views = views_of(model, own, step=step)
+        rows = objective._rows(_Candidates(views), views)
         for order in rows.values():
             changed = order != torch.arange(8)
             assert not related[torch.arange(8), order][changed].any()
     # Where all rows have one text, every pair is right.
     same = batch(torch.arange(8), text=torch.full((8,), 4))
-    rows = objective._rows(model.encode(same), related_rows(same, ["image", "text"]), torch.Generator())
+    views = views_of(model, same)
+    rows = objective._rows(_Candidates(views), views)
     assert all(torch.equal(order, torch.arange(8)) for order in rows.values())

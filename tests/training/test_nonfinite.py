@@ -25,7 +25,7 @@ def spoil(monkeypatch, step: int, how: str) -> None:
         found = forward(self, views)
         if not now.get("bad"):
             return found
-        losses, metrics = found
+        losses, metrics = found.losses, found.metrics
         spoilt = {
             name: loss * float("nan") if how == "loss" else torch.sqrt((loss - loss).abs()) + loss
             for name, loss in losses.items()
