@@ -26,13 +26,14 @@ class Learner(nn.Module):
         self.weights = dict(weights)
 
     def said(self, views: Views) -> dict[str, Tensor]:
-        """Return unit vectors `vector/<modality> (B, D)` and class logits `logits/<objective> (B, C)`, where there are any."""
-        embedding = next((o for o in self.objectives.values() if hasattr(o, "embed")), None)
+        """Return unit vectors `vector/<modality> (B, D)`, their logit `scale`, and class logits `logits/<objective> (B, C)`."""
+        embedding: Any = next((o for o in self.objectives.values() if hasattr(o, "embed")), None)
         vectors = embedding.embed(views.encoded()) if embedding else {}
+        said = {f"vector/{name}": vector for name, vector in vectors.items()}
+        if hasattr(embedding, "logit_scale"):
+            said["scale"] = embedding.logit_scale()
         heads = {name: o for name, o in self.objectives.items() if hasattr(o, "classify")}
-        return {f"vector/{name}": vector for name, vector in vectors.items()} | {
-            f"logits/{name}": head.classify(looks_at(head, views)) for name, head in heads.items()
-        }
+        return said | {f"logits/{name}": head.classify(looks_at(head, views)) for name, head in heads.items()}
 
     def again(self, batch: Batch) -> StepViews:
         """Return a batch as this model sees it; its gathering is of the batch alone."""
