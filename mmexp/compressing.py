@@ -85,7 +85,7 @@ def _write(directory: Path, config: dict[str, Any], about: dict[str, Any], state
 
     told = {**about, "parents": [parent("init_from", str(config["init_from"]))], "fingerprint": fingerprint(config)}
     record = RunRecord(directory, told)
-    record.start(OmegaConf.to_yaml(OmegaConf.create(config)))
+    record.start(OmegaConf.to_yaml(OmegaConf.create(config)), build.classes_of(Path(str(config["init_from"]))))
     (directory / "checkpoints").mkdir(exist_ok=True)
     torch.save({"state_dict": state, "global_step": 0}, directory / "checkpoints" / "best.ckpt")
     record.finish("completed")

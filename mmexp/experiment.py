@@ -47,7 +47,8 @@ def run(request: Request) -> int:
     first, loggers = experiment.trainer.is_global_zero, experiment.trainer.loggers
     record = RunRecord(request.directory, facts(request, experiment))
     if first:
-        record.start(OmegaConf.to_yaml(OmegaConf.create(dict(request.config))))
+        classes = experiment.source.classes if build.class_heads(request.config) else None
+        record.start(OmegaConf.to_yaml(OmegaConf.create(dict(request.config))), classes)
         print(opening(experiment, request))
     # What ends the process otherwise, as a scheduler may, has broken the run off.
     status, error, code = "interrupted", None, 1

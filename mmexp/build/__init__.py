@@ -3,6 +3,7 @@
 from mmexp.build.adapting import adapter_of, adapters_of
 from mmexp.build.assembling import Assembled, assemble, starting_weights
 from mmexp.build.choosing import best_by, check_best, monitored_by
+from mmexp.build.classes import class_heads, classes_of
 from mmexp.build.making import ASSETS, Config, factory, make
 from mmexp.build.monitoring import check_monitor, check_searched, declared, validated
 from mmexp.build.parts import data_source, further, loading, model, objectives, stepping, strong, variation
@@ -34,7 +35,9 @@ __all__ = [
     "check_searched",
     "check_teacher",
     "chosen_layers",
+    "class_heads",
     "class_texts",
+    "classes_of",
     "config_beside",
     "data_source",
     "declared",

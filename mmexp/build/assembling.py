@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from mmexp.build.adapting import adapted, adapter_of, adapters_of, parts_of, put_on, refuse_foreign_layers
+from mmexp.build.classes import class_heads, classes_of
 from mmexp.build.making import ASSETS, Config, make
 from mmexp.build.parts import model, objectives
 from mmexp.build.restoring import chosen_layers, weights_of
@@ -67,6 +68,7 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
         unlike = _other_heads(built, theirs) if theirs else {}
         if not config["init_from"]:  # of a base that nobody named
             unlike |= {f"encoders.{name}": "it comes with weights of its own" for name in trained}
+        unlike |= _other_classes(config, start, supervision)
         if settings.shapes == "loaded":
             fit(whole, found)
         put_on(built, adapters, carried)
@@ -113,6 +115,14 @@ def _compress(built: Model, settings: Compression, config: Config) -> None:
         keep_zeros(built)
     if trains and settings.aware:
         train_as_if(built)
+
+
+def _other_classes(config: Config, start: Path, supervision: Supervision) -> dict[str, str]:
+    """Return why class heads of a run do not fit, whatever their shapes: they tell other classes apart."""
+    there = classes_of(start)
+    if there is None or there == list(supervision.classes):
+        return {}
+    return {f"objectives.{name}": "its classes are others than those of the data" for name in class_heads(config)}
 
 
 def _other_heads(built: Model, theirs: Model) -> dict[str, str]:

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from pydoc import locate
+from typing import Any
 
 from torch import nn
 
+from mmexp.build.classes import with_run_classes
 from mmexp.build.making import Config, make
 from mmexp.data.few_labels import few_shots, fraction_of
 from mmexp.data.loading import Loading
@@ -48,12 +50,14 @@ def data_source(config: Config) -> DataSource:
 
 
 def _read(config: Config) -> DataSource:
-    open_ended = "kinds" in signature(config["data"]["_target_"]).parameters
-    more = {"kinds": further_kinds(config), "wanted": answers_wanted(config)} if open_ended else {}
+    accepts = signature(config["data"]["_target_"]).parameters
+    more: dict[str, Any] = {"wanted": answers_wanted(config), "all_labels": not config["train"]}
+    more |= {"kinds": further_kinds(config)} if "kinds" in accepts else {}
+    more = {name: value for name, value in more.items() if name in accepts}
     source = make(config["data"], without=tuple(f.name for f in fields(Loading)), **more)
     shots, fraction = config["data"].get("shots"), config["data"].get("fraction")
     source = source if fraction is None else fraction_of(source, fraction, config["seed"])
-    return few_shots(source, shots, config["seed"]) if shots else source
+    return with_run_classes(config, few_shots(source, shots, config["seed"]) if shots else source)
 
 
 def answers_wanted(config: Config) -> list[str]:

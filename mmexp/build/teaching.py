@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
+from mmexp.build.classes import classes_of
 from mmexp.build.making import ASSETS, Config
 from mmexp.build.parts import objectives
 from mmexp.build.restoring import restore
@@ -70,6 +71,15 @@ def check_teacher(config: Config, shape: ModelShape) -> None:
     if classes != shape.num_classes:
         raise RequestError(
             f"teacher={config['teacher']} tells {classes} classes apart, and the data has {shape.num_classes}."
+        )
+    theirs = classes_of(Path(str(config["teacher"]))) if config["teacher"] and "logits" in says(config) else None
+    if theirs and shape.supervision.classes and theirs != list(shape.supervision.classes):
+        place, name = next(
+            (place, name) for place, name in enumerate(theirs) if name != shape.supervision.classes[place]
+        )
+        raise RequestError(
+            f"teacher={config['teacher']} tells other classes apart: its class {place} is '{name}', and that of the data is "
+            f"'{shape.supervision.classes[place]}'. Distil on data with the teacher's classes, or rename the labels."
         )
 
 

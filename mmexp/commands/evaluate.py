@@ -109,7 +109,9 @@ def _study(name: str, overrides: Sequence[str], flags: Sequence[str], place: Pat
     from mmexp.runs.record import write_metrics
 
     own = [] if name.startswith(FOREIGN) else own_overrides(record_of(Path(name)), overrides)
-    _, source = _source([*own, *overrides], flags)
+    # Labels are numbered as by the heads of the run.
+    more = [] if name.startswith(FOREIGN) else [f"init_from={name}", "train=false"]
+    _, source = _source([*own, *overrides, *more], flags)
     model, heads = build.foreign(name, source.modalities)
     judged = Judged(name, model.of(source.modalities), heads)
     metrics = json.loads((place / "metrics.json").read_text())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmexp.data.archives import read_archives
+from mmexp.data.class_labels import named_columns, stored_features
 from mmexp.data.contents import content_digest
 from mmexp.data.faults import Faults
 from mmexp.data.folders import rows_of_folder
@@ -182,7 +183,8 @@ def _parquet(file: Path, _: Reading) -> Table:
 
 
 def _of_arrow(name: str, whole: Any, base: Path, digest: str) -> Table:
-    columns = {column: _Arrow(whole[column]) for column in whole.column_names}
+    columns: dict[str, Sequence[Any]] = {column: _Arrow(whole[column]) for column in whole.column_names}
+    columns = named_columns(columns, stored_features(whole.schema.metadata))
     return Table(name, columns, base, _Counted(name, whole.num_rows), digest)
 
 
@@ -209,7 +211,8 @@ def _hugging_face(path: str) -> Table:
     for column, kind in data.features.items():
         if isinstance(kind, Image | Audio | Video):
             data = data.cast_column(column, type(kind)(decode=False))
-    columns = {column: _Column(data, column) for column in data.column_names}
+    columns: dict[str, Sequence[Any]] = {column: _Column(data, column) for column in data.column_names}
+    columns = named_columns(columns, data.features.to_dict())
     # Files that cells name lie where the library downloaded them, or in the folder that was named.
     base = Path(name) if Path(name).is_dir() else Path(HF_HOME)
     return Table(path, columns, base, _Counted(path, len(data)), str(data._fingerprint))

@@ -10,6 +10,7 @@ import numpy as np
 from mmexp.data.checking import faulty_rows, present_in
 from mmexp.data.contents import content_digest
 from mmexp.data.decoding import Decoding
+from mmexp.data.degenerate import degenerate_notes
 from mmexp.data.few_labels import keep_labels
 from mmexp.data.found_columns import found_columns, names_label
 from mmexp.data.labels import number_labels, read_numbers
@@ -41,13 +42,16 @@ def table(
     files: Literal["inside", "anywhere"] = "inside",
     caption_lines: Literal["whole", "each"] = "whole",
     wanted: Collection[str] = (),
+    all_labels: bool = False,
 ) -> DataSource:
     """Return the splits at the paths `train`, `val` and `test`; without `val` a share of train is held out.
 
     `columns` maps image, text, audio, video, label, target (a number) and concept to a column, or to None; further modalities
     too, whose `kinds` (image, text, audio or video) `build` knows by their encoders. Rows are of one concept where the concept
     column says so; without one, every row is a concept of its own. `label: auto` is the column `label` where the folder has
-    one sub-folder a class, or where labels or targets are `wanted` by an objective. A label cell that is a list, or text with
+    one sub-folder a class, or where labels or targets are `wanted` by an objective. With
+    `all_labels` classes are those of all splits, otherwise a label that train lacks is refused. A label
+    cell that is a list, or text with
     `label_separator`, holds several labels. Of `train`, `labels_per_class` rows of each class keep their label. Of a sound the
     first `seconds` are read, of a video `frames` frames. With `missing` keep a row may have an empty cell for any modality, as
     long as it has one of them. Files that cells name lie `inside` the table's folder,
@@ -73,7 +77,9 @@ def table(
             print(f"{paths[name]}: {len(left_out)} of {len(one) + len(one.faults)} rows left out. First: {left_out[0]}")
     number_concepts(splits.values())
     number_items(list(splits.values()))
-    classes = number_labels(splits["train"], splits.values(), label_separator) if "label" in chosen else []
+    classes = (
+        number_labels(splits["train"], list(splits.values()), label_separator, all_labels) if "label" in chosen else []
+    )
     if classes and wanted and "text" in chosen and (named := names_label(splits["train"], classes)):
         notes.append(named)
     for samples in splits.values() if "target" in chosen else ():
@@ -84,6 +90,7 @@ def table(
         parts, how = with_validation(splits["train"], val_fraction)
         splits |= parts
         notes.append(how)
+    notes += degenerate_notes(splits, classes)
     splits["train"].labels = keep_labels(splits["train"].labels, labels_per_class)
     return DataSource(
         splits, list(modalities), classes, content, skipped, concepts_stated="concept" in chosen, notes=notes

@@ -32,6 +32,7 @@ def table_sequence(
     files: Literal["inside", "anywhere"] = "inside",
     caption_lines: Literal["whole", "each"] = "whole",
     wanted: Collection[str] = (),
+    all_labels: bool = False,
 ) -> DataSource:
     """Return a task for each of `tables`, named by its file and read as by `table`.
 
@@ -52,6 +53,7 @@ def table_sequence(
         files=files,
         caption_lines=caption_lines,
         wanted=wanted,
+        all_labels=all_labels,
     )
     train, test, known, digests = {}, {}, [], []
     for place, (name, path) in enumerate(zip(names, tables, strict=True)):

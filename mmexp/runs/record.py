@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,12 @@ class RunRecord:
             "error": None,
         }
 
-    def start(self, config: str) -> None:
-        """Make the directory, with the resolved `config` and the record of a running run."""
+    def start(self, config: str, classes: Sequence[str] | None = None) -> None:
+        """Make the directory, with the resolved `config`, the names of the head's `classes`, and the record of a running run."""
         self.directory.mkdir(parents=True, exist_ok=True)
         write_atomically(self.directory / "config.yaml", config)
+        if classes:
+            write_atomically(self.directory / "classes.json", json.dumps(list(classes)) + "\n")
         self.save()
 
     def update(self, **facts: Any) -> None:
