@@ -65,7 +65,7 @@ def test_kept_outputs_of_frozen_parts_are_dropped_as_live_ones(monkeypatch, drop
     live, expected, _ = train(monkeypatch, str(tmp_path / "live"), *frozen, "cache.enabled=false")
     kept, found, told = train(monkeypatch, str(tmp_path / "kept"), *frozen)
     assert kept == pytest.approx(live, rel=1e-4)
-    # One of 545 queries may change places with another that is as near.
+    # One of 542 queries may change places with another that is as near.
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-3)
     # Two towers on train, val, test and test_cross_style; sets without a modality need no more.
     assert len(set(told["cache"]["entries"])) == 8
