@@ -5,6 +5,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from math import ceil
 from typing import Any, cast
@@ -97,9 +98,16 @@ def prepare(request: Request) -> Experiment:
         encoder.gives_tokens = looked_at(config)[0]
     teachers: Any = frozen.model.encoders if frozen else None
     teacher = frozen or build.own_teacher(config, assembled)
-    reading = loading.of(source.splits["train"], config["train"])
+    rows = min(map(len, source.tasks.values()), default=len(source.splits["train"]))
+    reading = loading.of(rows, hardware.processes()) if config["train"] else loading.of(rows)
+    if config["train"] and reading.batch_size < loading.batch_size:
+        cut = f"data.batch_size={loading.batch_size} is cut to the {reading.batch_size} of {rows} rows to learn from"
+        source = replace(source, notes=[*source.notes, cut])
     strong, seed = build.strong(config), config["seed"]
-    train = train_loader(source.splits["train"], encoders, reading, variation, teachers, strong, seed)
+    mu = next((own for head in assembled.objectives.values() if (own := getattr(head, "mu", None))), None)
+    train = train_loader(source.splits["train"], encoders, reading, variation, teachers, strong, seed, mu)
+    if note := getattr(train.batch_sampler, "note", None):
+        source = replace(source, notes=[*source.notes, note])
     budget: Any = build.make(config["budget"])
     length_of = partial(budget.length, reading.batch_size, len(source.splits["train"]))
     length = length_of(1.0)
@@ -155,7 +163,7 @@ def prepare(request: Request) -> Experiment:
             goes_on.check_weights(task.state_dict())
     trainer = make_trainer(request, arguments, task, stopwatch, epoch_steps, source.fingerprint, goes_on)
     if keeping:
-        keeping.epochs = ceil(steps / epoch_steps) if steps else sys.maxsize
+        keeping.epochs = ceil(steps / cast(Any, train.batch_sampler).steps_per_view) if steps else sys.maxsize
         keeping.device = trainer.strategy.root_device
         keeping.refuse_mixing()
     return Experiment(

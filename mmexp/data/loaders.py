@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from mmexp.data.loading import Loading, PreparedSamples
-from mmexp.data.orders import EvaluationOrder, SequenceOrder, TrainOrder
+from mmexp.data.orders import EvaluationOrder, LabelledOrder, SequenceOrder, TrainOrder
 from mmexp.data.variation import Variation
 from mmexp.errors import RequestError
 from mmexp.types import Batch, Encoder, Samples
@@ -40,10 +40,12 @@ def train_loader(
     teachers: Encoders | None = None,
     strong: Variation | None = None,
     seed: int | None = None,
+    mu: float | None = None,
 ) -> DataLoader[Batch]:
     """Return batches of `loading.batch_size` rows, shuffled by `seed`, None by that of the variation.
 
-    Raises RequestError where there are fewer rows than that, and where rows without texts are to have like lengths.
+    With `mu` a batch has so many unlabelled rows for each labelled one, as far as there are any. Raises RequestError where
+    there are fewer rows than a batch, where rows without texts are to have like lengths, and for lengths together with `mu`.
     """
     if len(samples) < loading.batch_size:
         raise RequestError(
@@ -52,8 +54,20 @@ def train_loader(
         )
     seed = variation.seed if seed is None else seed
     lengths = _lengths(samples, encoders) if loading.by_length else None
-    order = TrainOrder(len(samples), loading.batch_size, seed, lengths=lengths)
+    order: Any = TrainOrder(len(samples), loading.batch_size, seed, lengths=lengths)
+    if mu is not None and draws_by_label(samples):
+        if lengths is not None:
+            raise RequestError(
+                "data.by_length: batches are drawn by label (mu of the objective). Set data.by_length=false."
+            )
+        order = LabelledOrder(samples.labels, loading.batch_size, seed, mu)
     return _loader(PreparedSamples(samples, encoders, loading, variation, teachers, strong), order, loading)
+
+
+def draws_by_label(samples: Samples) -> bool:
+    """Say whether there are rows with a label and rows without, which batches can be made of in a fixed proportion."""
+    labelled = samples.labels >= 0
+    return bool(labelled.any() and not labelled.all())
 
 
 def _lengths(samples: Samples, encoders: Encoders) -> np.ndarray:

@@ -23,8 +23,8 @@ class Loading:
 
     `batch_size` counts the rows of one step over all processes. Decoded pictures stay in memory while a split's fit into
     `cache_bytes`, and so do its sounds and videos, each modality counted by itself. Of `train` only a `fraction` of the rows
-    is read, and of these only `shots` rows of each class; a batch is then at most all of them. `by_length` puts texts of like
-    length into a batch. `num_workers` None: as many as the hardware leaves cores for.
+    is read, and of these only `shots` rows of each class. A batch of training is at most all of them. `by_length` puts
+    texts of like length into a batch. `num_workers` None: as many as the hardware leaves cores for.
     """
 
     batch_size: PositiveInt = 128
@@ -35,10 +35,15 @@ class Loading:
     shots: PositiveInt | None = None
     fraction: Fraction | None = None
 
-    def of(self, train: Samples, trains: bool = True) -> "Loading":
-        """Return how `train` is read: what is left of it may be fewer rows than a batch, and so may it where nobody `trains`."""
-        few = self.shots or self.fraction is not None or not trains
-        return replace(self, batch_size=min(self.batch_size, len(train))) if few else self
+    def of(self, rows: int, processes: int = 1) -> "Loading":
+        """Return how training reads `rows` rows: a batch has at most all of them, and as many for each of the `processes`."""
+        if rows >= self.batch_size:
+            return self
+        if rows < processes:
+            raise RequestError(
+                f"{rows} rows to train on are fewer than the {processes} processes. Use fewer processes."
+            )
+        return replace(self, batch_size=rows - rows % processes)
 
 
 class PreparedSamples(Dataset[Batch]):

@@ -1,6 +1,7 @@
 """The order in which rows are read: a function of seed and epoch; each process takes its share."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import count, islice
 
 import numpy as np
@@ -33,6 +34,11 @@ class TrainOrder:
         self.steps_per_epoch = rows // batch_size
         self.steps, self.start = steps or self.steps_per_epoch, 0
 
+    @property
+    def steps_per_view(self) -> int:
+        """Return after how many steps a row may be seen in another view."""
+        return self.steps_per_epoch
+
     def __len__(self) -> int:
         return self.steps
 
@@ -56,6 +62,55 @@ class TrainOrder:
         parts = [order[start : start + span] for start in range(0, len(order), span)]
         sorted_parts = [part[np.argsort(self.lengths[part], kind="stable")] for part in parts]
         return rng.permutation(np.concatenate(sorted_parts).reshape(-1, self.batch_size))
+
+
+class LabelledOrder:
+    """Batches with a fixed number of labelled and of unlabelled rows, all `steps` of a run (FixMatch, arXiv:2001.07685).
+
+    Of `batch_size` rows, B = batch_size / (1 + mu), rounded and at least one, have a label, the others none: mu unlabelled rows
+    for a labelled one. Both kinds are read pass after pass, each in an order that is a function of (seed, kind, pass), so that
+    step s reads the same rows wherever a run begins. A row is read in the run's step, in place of an epoch: no two readings of
+    a labelled row vary alike. Each process takes its share of both kinds.
+    """
+
+    steps_per_view = 1
+
+    @property
+    def note(self) -> str:
+        """Return in words what a step reads."""
+        return f"a step reads {self.sizes[0]} labelled and {self.sizes[1]} unlabelled rows"
+
+    def __init__(self, labels: np.ndarray, batch_size: int, seed: int, mu: float, steps: int | None = None):
+        self.kinds = (np.flatnonzero(labels >= 0), np.flatnonzero(labels < 0))
+        labelled = min(max(1, round(batch_size / (1 + mu))), batch_size)
+        self.sizes, self.seed = (labelled, batch_size - labelled), seed
+        self.steps_per_epoch = max(1, len(labels) // batch_size)
+        self.steps, self.start = steps or self.steps_per_epoch, 0
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        rank, world = _process()
+        for step in range(self.start, self.steps):
+            rows = np.concatenate([self._rows(kind, step) for kind in (0, 1)])
+            yield [(int(row), step) for row in rows[rank::world]]
+
+    def _rows(self, kind: int, step: int) -> np.ndarray:
+        """Return the rows of one kind in a step: a piece of its passes, laid end to end."""
+        rows, size = self.kinds[kind], self.sizes[kind]
+        places = np.arange(step * size, (step + 1) * size)
+        passes = {n: _permuted((self.seed, kind, n), rows) for n in np.unique(places // len(rows)).tolist()}
+        return np.array([passes[place // len(rows)][place % len(rows)] for place in places.tolist()], dtype=np.int64)
+
+
+@lru_cache(maxsize=8)
+def _permutation(key: tuple[int, ...], count: int) -> np.ndarray:
+    return np.random.default_rng(key).permutation(count)
+
+
+def _permuted(key: tuple[int, ...], rows: np.ndarray) -> np.ndarray:
+    return rows[_permutation(key, len(rows))]
 
 
 class SequenceOrder:

@@ -8,14 +8,15 @@ from mmexp.objectives.classify import Classify
 from mmexp.objectives.presence import no_terms
 from mmexp.shapes import ModelShape
 from mmexp.step import Terms, Views
-from mmexp.types import Encoded, Fraction, NonNegativeFloat
+from mmexp.types import Encoded, Fraction, NonNegativeFloat, PositiveFloat
 
 
 class FixMatch(Classify):
     """Classification of the rows with a label; of the others, those that it is sure of by `threshold` get a pseudo-label.
 
     Pseudo-labels come from the batch as it is (the weak view) and teach the `taught` view: `strong` is FixMatch, `clean` the
-    pseudo-labels of Lee (2013). `unlabelled` weighs their loss. `source` is `fused` or the name of a modality.
+    pseudo-labels of Lee (2013). `unlabelled` weighs their loss. A batch of training has `mu` unlabelled rows for
+    each labelled one (None: as many as the data have in proportion). `source` is `fused` or the name of a modality.
     """
 
     needs = ("{source}", "labels", "{taught}")  # type: ignore[assignment]  # one more than its parent
@@ -26,6 +27,7 @@ class FixMatch(Classify):
         *,
         source: str = "fused",
         threshold: Fraction = 0.95,
+        mu: PositiveFloat | None = 7.0,
         unlabelled: NonNegativeFloat = 1.0,
         taught: Literal["strong", "clean"] = "strong",
         label_smoothing: Fraction = 0.0,
@@ -33,6 +35,8 @@ class FixMatch(Classify):
     ):
         super().__init__(shape, source=source, label_smoothing=label_smoothing, class_weights=class_weights)
         self.threshold, self.unlabelled, self.taught = threshold, unlabelled, taught
+        # Read by the loader of training batches.
+        self.mu = mu
 
     def forward(self, views: Views) -> Terms:
         """Return the loss of the labelled rows and that of the sure ones among all unlabelled (the paper's eq. 4)."""

@@ -67,8 +67,7 @@ def test_a_fraction_of_the_rows_is_drawn_by_the_seed(source):
 def test_of_a_fraction_a_row_is_left_and_a_batch_is_no_larger(source):
     one = fraction_of(source, 0.0, 0).splits["train"]
     assert len(one) == 1
-    assert Loading(batch_size=128, fraction=0.0).of(one).batch_size == 1
-    assert Loading(batch_size=128).of(one).batch_size == 128
+    assert Loading(batch_size=128).of(len(one)).batch_size == 1
 
 
 def test_a_missing_package_is_told_with_what_installs_it(monkeypatch):
