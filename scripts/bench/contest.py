@@ -4,11 +4,13 @@ import json
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from mmexp.processor import has_bf16
 
 LIBRARIES = ("torch", "lightning", "transformers", "peft", "open_clip_torch", "timm")
 # A short form takes few steps on a machine that does other things too: it tells what is broken, not what is slow.
@@ -30,7 +32,8 @@ class Goal:
 class Contest:
     """Ways to do one piece of work. Each returns its numbers by name; `measure` is the one that they are compared by.
 
-    Other numbers are shown beside it. `less_is_better` is true of seconds, for example.
+    Other numbers are shown beside it. `less_is_better` is true of seconds, for example. `bf16` names the ways that compute in
+    bfloat16.
     """
 
     title: str
@@ -38,6 +41,18 @@ class Contest:
     ways: Mapping[str, Callable[[], Numbers]]
     goals: Sequence[Goal] = ()
     less_is_better: bool = False
+    bf16: Sequence[str] = ()
+
+    def without_emulation(self) -> "Contest":
+        """Return the contest that this processor can hold: without native bfloat16 nobody computes in it.
+
+        Emulated it takes many times as long (open_clip's trainer did not end 23 steps in 12 minutes), and tells nothing.
+        """
+        if has_bf16() or not self.bf16:
+            return self
+        ways = {name: way for name, way in self.ways.items() if name not in self.bf16}
+        goals = [goal for goal in self.goals if {goal.ours, goal.peer} <= ways.keys()]
+        return replace(self, ways=ways, goals=goals, bf16=())
 
 
 @dataclass(frozen=True)
@@ -123,10 +138,9 @@ def run(contest: Contest, rounds: int) -> Outcome:
 def machine() -> str:
     """Return processor, whether it multiplies in bf16, cores and memory in words."""
     import psutil
-    import torch
 
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     named = next((line for line in lines if line.startswith("model name")), platform.processor())
     memory = psutil.virtual_memory().total / 2**30
-    bf16 = "with" if torch.cpu._is_avx512_bf16_supported() else "without"
+    bf16 = "with" if has_bf16() else "without"
     return f"{named.rpartition(': ')[2]} {bf16} bf16, {psutil.cpu_count()} cores, {memory:.0f} GB"

@@ -4,8 +4,6 @@ Both embed every picture and text (see work/reference.py) and tell recalls in bo
 ranks, neighbours and chance, and writes its report. clip-benchmark's own loop reads by open_clip's transform in two workers.
 """
 
-import subprocess
-import sys
 import time
 from functools import partial
 from itertools import count
@@ -13,7 +11,7 @@ from pathlib import Path
 
 from contest import Contest, Goal, Numbers
 from contrastive import our_overrides
-from work.commands import mmexp_train
+from work.commands import mmexp_train, printed
 from work.reference import write_model, write_table
 
 PEER = Path(__file__).parent / "work" / "clip_benchmark_peer.py"
@@ -31,7 +29,8 @@ def contest(folder: Path, short: bool) -> Contest:
     }
     # Of a few pairs nearly all is start.
     goals = [Goal("mmexp", "clip-benchmark, fp32", 1.0 if short else 1.5)]
-    return Contest(f"Retrieval on {pairs:,} pairs", "seconds", ways, goals, less_is_better=True)
+    title, bf16 = f"Retrieval on {pairs:,} pairs", ["clip-benchmark, bf16"]
+    return Contest(title, "seconds", ways, goals, less_is_better=True, bf16=bf16)
 
 
 def ours(folder: Path, numbers: count, model: Path, table: Path, few: Path) -> Numbers:
@@ -45,7 +44,5 @@ def ours(folder: Path, numbers: count, model: Path, table: Path, few: Path) -> N
 def peer(model: Path, table: Path, precision: str) -> Numbers:
     """Return how long clip-benchmark's function takes with what it needs around it."""
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, PEER, model, table, precision], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(done.stderr)
+    printed([PEER, model, table, precision], model.parent)
     return {"seconds": time.perf_counter() - began}

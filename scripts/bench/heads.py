@@ -28,7 +28,7 @@ def contest(folder: Path, short: bool) -> Contest:
     model = write_model(folder / "model")
     table = labelled(write_table(folder / "rows", 200 if short else 3000))
     told = [f"data.train={table}", *(f"encoder.{name}.name=local-dir:{model}" for name in ("image", "text"))]
-    small = ("data.batch_size=8", "budget.epochs=0.05", "evaluate=false", "fusion=concat")
+    small = ("data.batch_size=8", "budget.epochs=0.05", "evaluate=false", "fusion=concat", "fusion.dim=96")
     told += small if short else ("budget.epochs=5",)
     ways = {
         KEPT: partial(sweep, folder, count(), told),

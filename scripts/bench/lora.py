@@ -5,14 +5,12 @@ data does.
 """
 
 import json
-import subprocess
-import sys
 from functools import partial
 from itertools import count
 from pathlib import Path
 
 from contest import Contest, Goal, Numbers
-from work.commands import mmexp_train
+from work.commands import mmexp_train, printed
 from work.texts import write_bert, write_texts
 
 TRAINER = Path(__file__).parent / "work" / "peft_trainer.py"
@@ -30,7 +28,7 @@ def contest(folder: Path, short: bool) -> Contest:
         FAST: partial(peer, model, table, steps, "fast"),
     }
     goals = [Goal(OURS, PLAIN, 2.7), Goal(OURS, FAST, 1.7)]
-    return Contest("LoRA on all layers of a small BERT", "samples/s", ways, goals)
+    return Contest("LoRA on all layers of a small BERT", "samples/s", ways, goals, bf16=[FAST])
 
 
 def ours(folder: Path, numbers: count, model: Path, table: Path, steps: int) -> Numbers:
@@ -64,8 +62,4 @@ def overrides(model: Path, table: Path) -> list[str]:
 
 def peer(model: Path, table: Path, steps: int, how: str, top: int | None = None) -> Numbers:
     """Return the rate of HF's Trainer, with LoRA on the `top` layers alone, where it is given."""
-    command = [sys.executable, str(TRAINER), str(model), str(table), str(steps), how, *([str(top)] if top else [])]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(printed([TRAINER, model, table, steps, how, *([top] if top else [])], model.parent))

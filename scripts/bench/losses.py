@@ -4,12 +4,11 @@ Each is a process of its own: seconds are the least of three passes, megabytes a
 """
 
 import json
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
 from contest import Contest, Goal, Numbers
+from work.commands import printed
 
 WORK = Path(__file__).parent / "work" / "loss.py"
 OURS, PEER = "tiles", "open_clip, whole matrix"
@@ -19,17 +18,16 @@ def contest(folder: Path, short: bool) -> Contest:
     """Return both for 16,384 rows, and tiles alone for 65,536; the short form has 4,096."""
     rows = 4096 if short else 16384
     ways = {
-        f"{OURS}, {rows:,} rows": partial(one, "tiled", rows),
-        f"{PEER}, {rows:,} rows": partial(one, "whole", rows),
+        f"{OURS}, {rows:,} rows": partial(one, folder, "tiled", rows),
+        f"{PEER}, {rows:,} rows": partial(one, folder, "whole", rows),
     }
     goals = [Goal(*ways, 1 / 0.6)]
     if not short:
-        ways |= {f"{OURS}, 65,536 rows": partial(one, "tiled", 65536)}
-        ways |= {f"sigmoid {OURS}, {rows:,} rows": partial(one, "sigmoid", rows)}
+        ways |= {f"{OURS}, 65,536 rows": partial(one, folder, "tiled", 65536)}
+        ways |= {f"sigmoid {OURS}, {rows:,} rows": partial(one, folder, "sigmoid", rows)}
     return Contest("Contrastive loss, forward and backward, 256-d", "seconds", ways, goals, less_is_better=True)
 
 
-def one(kind: str, rows: int) -> Numbers:
+def one(folder: Path, kind: str, rows: int) -> Numbers:
     """Return what a process of its own measured."""
-    done = subprocess.run([sys.executable, WORK, kind, str(rows)], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    return json.loads(printed([WORK, kind, rows], folder))

@@ -4,14 +4,12 @@ Three sizes of step, about 3, 20 and 100 ms; see work/hand_loop.py for the loop.
 """
 
 import json
-import subprocess
-import sys
 from functools import partial
 from itertools import count
 from pathlib import Path
 
 from contest import Contest, Goal, Numbers
-from work.commands import mmexp_train
+from work.commands import mmexp_train, printed
 
 HAND = Path(__file__).parent / "work" / "hand_loop.py"
 SAME = (
@@ -49,9 +47,7 @@ def contest(folder: Path, short: bool) -> Contest:
 
 def by_hand(folder: Path, steps: int, overrides: list[str]) -> Numbers:
     """Return the milliseconds of a step of the hand-written loop."""
-    command = [sys.executable, str(HAND), str(steps), *overrides, f"budget.steps={steps + 3}"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(printed([HAND, steps, *overrides, f"budget.steps={steps + 3}"], folder))
 
 
 def by_mmexp(folder: Path, numbers: count, steps: int, overrides: list[str]) -> Numbers:

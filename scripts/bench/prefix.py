@@ -30,7 +30,7 @@ def contest(folder: Path, short: bool) -> Contest:
         FAST: partial(peer, model, table, steps, "fast", TOP),
     }
     goals = [Goal(KEPT, PLAIN, 3), Goal(KEPT, FAST, 1.8)]
-    return Contest("LoRA on the top 3 layers of a small BERT", "samples/s", ways, goals)
+    return Contest("LoRA on the top 3 layers of a small BERT", "samples/s", ways, goals, bf16=[FAST])
 
 
 def ours(folder: Path, numbers: count, model: Path, table: Path, steps: int, *more: str) -> Numbers:

@@ -5,20 +5,18 @@ the precision in which the step computes on this machine, and the best of severa
 """
 
 import json
-import subprocess
-import sys
 from itertools import count
 from pathlib import Path
 
 from contest import Contest, Goal, Numbers
 from contrastive import our_overrides
-from work.commands import mmexp_train
+from work.commands import mmexp_train, printed
 from work.reference import write_model, write_table
 
 from mmexp.training.hardware import Hardware
 
 STEP, PRODUCT = "mmexp, contrastive step", "best matrix product"
-HERE = Path(__file__).parent
+PRODUCTS = Path(__file__).parent / "work" / "product.py"
 
 
 def contest(folder: Path, short: bool) -> Contest:
@@ -35,13 +33,8 @@ def contest(folder: Path, short: bool) -> Contest:
 
     def product() -> Numbers:
         precision = Hardware().chosen_precision()
-        command = [
-            sys.executable,
-            str(HERE / "work" / "product.py"),
-            precision,
-            *(["512"] if short else ["1024", "2048", "4096"]),
-        ]
-        return {"GFLOP/s": json.loads(subprocess.check_output(command)), "samples/s": 0.0}
+        sizes = [512] if short else [1024, 2048, 4096]
+        return {"GFLOP/s": json.loads(printed([PRODUCTS, precision, *sizes], folder)), "samples/s": 0.0}
 
     # Steps as short as those of the short form are mostly something else than products.
     goals = [Goal(STEP, PRODUCT, 0.1 if short else 0.6)]

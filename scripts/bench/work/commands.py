@@ -21,6 +21,15 @@ def call(command: Sequence[str], folder: Path, log: Path, **environment: str) ->
         raise SystemExit(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{log.read_text()[-3000:]}")
 
 
+def printed(command: Sequence[object], folder: Path) -> str:
+    """Run a Python command in `folder` and return the last line of its standard output. Raises SystemExit where it fails."""
+    words = [sys.executable, *map(str, command)]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+    return done.stdout.splitlines()[-1]
+
+
 def mmexp(folder: Path, *words: str) -> None:
     """Run a command of `mmexp` in a folder."""
     call(["-m", "mmexp", *words], folder, folder.with_suffix(".log"))
