@@ -62,6 +62,7 @@ def make_trainer(
     quieten()
     trainer = L.Trainer(
         **hardware | {"strategy": strategy_of(hardware["strategy"])},
+        **build.make(config["trainer"]).trainer_arguments(),
         max_steps=task.total_steps or -1,
         max_epochs=-1,
         gradient_clip_val=build.stepping(config).clip_norm,
