@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmexp.errors import RequestError
+from mmexp.rows import look_up
 
 _BASE = 10000.0  # the longest wave is this times 2 pi places
 
@@ -52,7 +53,7 @@ class RelativeBias(nn.Module):
 
     def forward(self, count: int) -> Relation:
         """Return the bias (H, N, N) of the first N = `count` places."""
-        return Relation(bias=self.table[self.index[:count, :count]].permute(2, 0, 1))
+        return Relation(bias=look_up(self.table, self.index[:count, :count]).permute(2, 0, 1))
 
 
 class Rotary(nn.Module):

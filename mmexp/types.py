@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmexp.rows import take
+
 # In a signature these names also tell `mmexp.config` which values to refuse before anything is built.
 PositiveInt = int
 NonNegativeInt = int
@@ -83,7 +85,7 @@ class Encoded:
     def __getitem__(self, rows: Tensor | slice) -> "Encoded":
         """Return the chosen rows, for example the hard negatives of a batch."""
         present = None if self.present is None else self.present[rows]
-        return Encoded(self.tokens[rows], self.pooled[rows], self.mask[rows], self.parts, present)
+        return Encoded(take(self.tokens, rows), take(self.pooled, rows), self.mask[rows], self.parts, present)
 
     def there(self) -> Tensor:
         """Return (B,) true where a row has this modality."""

@@ -1,6 +1,6 @@
 """Runs of many kinds that are killed (SIGKILL) at random moments of their lives, and what they are in the end.
 
-    python scripts/crash_campaign.py [--kills 100] [--jobs 2] [--to docs]
+    python scripts/crash_campaign.py [--kills 100] [--jobs 2] [--threads 2] [--precision 32-true] [--to docs]
 
 Each run is killed several times, while it starts, fills a cache, trains, validates, writes checkpoints or is measured, and goes
 on with `resume=auto`. In the end its weights, optimizer, metrics, history and order of samples are compared, bit by bit,
@@ -22,7 +22,7 @@ from mmexp.resume_proof import Attempt, differences
 
 SMALL = (
     *("data.styles=[blob]", "data.batch_size=64", "encoder.image.options.depth=1", "encoder.text.depth=1"),
-    *("checkpoint.every_steps=4", "checkpoint.validate_every_epochs=1", "hardware.threads=1", "log_every_steps=3"),
+    *("checkpoint.every_steps=4", "checkpoint.validate_every_epochs=1", "log_every_steps=3"),
 )
 ALONE = ("fusion=none", "objective=contrastive")
 STEPS = "budget.steps=45"
@@ -47,22 +47,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true")
     parser.add_argument("--each", type=int, default=4, help="kills of one run")
     parser.add_argument("--to", type=Path, default=Path("outputs/crashes"))
     asked = parser.parse_args()
+    small = (*SMALL, f"hardware.threads={asked.threads}", f"hardware.precision={asked.precision}")
     with tempfile.TemporaryDirectory() as folder:
-        base = Attempt(Path(folder), "base", (*SMALL, *ALONE, "budget.steps=20", "evaluate=false"))
+        base = Attempt(Path(folder), "base", (*small, *ALONE, "budget.steps=20", "evaluate=false"))
         base.finish()
         share = -(-asked.kills // len(KINDS))
         shares = [min(share, max(0, asked.kills - share * i)) for i in range(len(KINDS))]
         with ThreadPoolExecutor(asked.jobs) as pool:
             work = [
-                pool.submit(campaign, Path(folder), base, kind, kills, asked.each)
+                pool.submit(campaign, Path(folder), small, base, kind, kills, asked.each)
                 for kind, kills in zip(KINDS, shares, strict=True)
             ]
             rows = [one.result() for one in work]
     asked.to.mkdir(parents=True, exist_ok=True)
-    told = {"date": time.strftime("%Y-%m-%d"), "kinds": rows}
+    told = {"date": time.strftime("%Y-%m-%d"), "threads": asked.threads, "precision": asked.precision, "kinds": rows}
     (asked.to / "crashes.json").write_text(json.dumps(told, indent=1) + "\n")
     page = asked.to / "resuming.md"
     if page.is_file():
@@ -70,14 +73,14 @@ def main() -> None:
     print(table(told))
 
 
-def campaign(folder: Path, base: Attempt, kind: str, kills: int, each: int) -> dict[str, Any]:
+def campaign(folder: Path, small: tuple[str, ...], base: Attempt, kind: str, kills: int, each: int) -> dict[str, Any]:
     """Kill runs of one kind so many times in all, `each` a few times; return what was found."""
     place = folder / re.sub(r"\W+", "-", kind)
     draws = random.Random(kind)
 
     def attempt(name: str) -> Attempt:
         own = [word.format(base=base.directory, folder=place / f"{name}-of") for word in KINDS[kind]]
-        return Attempt(place, name, (*SMALL, *own))
+        return Attempt(place, name, (*small, *own))
 
     whole = attempt("whole")
     began = time.monotonic()
@@ -115,7 +118,8 @@ def table(told: dict[str, Any]) -> str:
         sum(row[key] for row in told["kinds"]) for key in ("kills", "before", "runs", "equal")
     )
     lines.append(f"| **all** | **{kills}** | **{before}** | **{runs}** | **{equal}** |")
-    return "\n".join([*lines, "", f"Measured {told['date']}."])
+    threads = "one thread" if told["threads"] == 1 else f"{told['threads']} threads"
+    return "\n".join([*lines, "", f"Measured {told['date']}, hardware.precision={told['precision']}, {threads}."])
 
 
 def in_page(text: str, rows: str) -> str:

@@ -11,7 +11,15 @@ from mmexp.resume_proof import Attempt, differences, drawn
 
 HERE = Path(__file__).parent
 TINY = ("--config-dir", str(HERE / "outside" / "conf"), "trust=[outside,stand_ins]", "encoder=tiny", "data=squares")
-RUN = (*TINY, "fusion=added", "data.batch_size=4", "budget.steps=60", "hardware.threads=1", "checkpoint.every_steps=3")
+RUN = (
+    *TINY,
+    "fusion=added",
+    "data.batch_size=4",
+    "budget.steps=60",
+    "hardware.threads=2",
+    "hardware.precision=32-true",
+    "checkpoint.every_steps=3",
+)
 
 
 def verify(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

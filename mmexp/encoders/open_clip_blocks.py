@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmexp.rows import take
+
 
 def can_spare(transformer: Any) -> bool:
     """Say whether `pooled_alone` does for this transformer what its own forward does: nothing hangs on its last block."""
@@ -24,10 +26,10 @@ def pooled_alone(transformer: Any, tokens: Tensor, places: Tensor, mask: Tensor 
     *below, last = transformer.resblocks
     for block in below:
         tokens = block(tokens, attn_mask=mask)
-    rows, keys = torch.arange(len(tokens), device=tokens.device), last.ln_1(tokens)
+    keys, chosen = last.ln_1(tokens), torch.arange(len(tokens), device=tokens.device) * tokens.shape[1] + places
     own = None
     if mask is not None:
         own = mask[places].to(keys.dtype).repeat_interleave(last.attn.num_heads, 0)[:, None]
-    seen = last.attn(keys[rows, places][:, None], keys, keys, need_weights=False, attn_mask=own)[0]
-    pooled = tokens[rows, places][:, None] + last.ls_1(seen)
+    seen = last.attn(take(keys.flatten(0, 1), chosen)[:, None], keys, keys, need_weights=False, attn_mask=own)[0]
+    pooled = take(tokens.flatten(0, 1), chosen)[:, None] + last.ls_1(seen)
     return pooled + last.ls_2(last.mlp(last.ln_2(pooled)))

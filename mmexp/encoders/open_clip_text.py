@@ -11,6 +11,7 @@ from mmexp.encoders.open_clip_blocks import can_spare, pooled_alone
 from mmexp.encoders.open_clip_towers import no_weights, tokenizer_of, tower
 from mmexp.encoders.tokens import word_edges, words_of
 from mmexp.encoders.unused import retire_unused
+from mmexp.rows import take
 from mmexp.shapes import Marks
 from mmexp.types import Encoded, Prepared
 
@@ -121,7 +122,7 @@ class OpenClipText(nn.Module):
             return tokens, tokens[:, 0 if kind == "first" else -1]
         if kind == "none":
             return tokens, masked_mean(tokens, mask)
-        return tokens, tokens[torch.arange(len(ids), device=ids.device), ends]
+        return tokens, take(tokens.flatten(0, 1), torch.arange(len(ids), device=ids.device) * tokens.shape[1] + ends)
 
 
 def _mask_id(tokenizer: Any, inner: Any) -> int:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from mmexp.encoders.timm_features import is_plain_vit
 from mmexp.errors import RequestError
 from mmexp.positions import Relation, added, mark, related
+from mmexp.rows import look_up
 
 
 class RotaryBlock(Block):
@@ -36,7 +37,10 @@ class Places(nn.Module):
         """Return the relation of all patches, or row by row of those that stay, `keep (B, K)`."""
         told: Relation = self.relation(self.count)
         if told.bias is not None:
-            bias = told.bias if keep is None else told.bias[:, keep[:, :, None], keep[:, None]].transpose(0, 1)
+            bias = told.bias
+            if keep is not None:
+                pairs = keep[:, :, None] * self.count + keep[:, None]
+                bias = look_up(bias.flatten(1).T, pairs).permute(0, 3, 1, 2)
             return Relation(bias=F.pad(bias, (self.prefix, 0, self.prefix, 0)))
         assert told.rotation is not None
         return told if keep is None else Relation(rotation=told.rotation[keep][:, None])

@@ -9,6 +9,7 @@ from mmexp.attention import masked_mean, pack, places_of, unpack
 from mmexp.encoders.text_encoder import TextEncoder
 from mmexp.errors import RequestError
 from mmexp.positions import NOWHERE, added, mark, related
+from mmexp.rows import look_up
 from mmexp.transformer_block import Block
 from mmexp.types import Encoded, Fraction, PositiveInt, Prepared
 
@@ -56,7 +57,8 @@ class Transformer(TextEncoder):
         places, length = places_of(mask), ids.shape[1]
         tokens = self.embed(ids.flatten()[places])
         if self.positions is not None:
-            tokens = tokens + self.positions[torch.arange(length, device=ids.device).expand_as(ids).flatten()[places]]
+            columns = torch.arange(length, device=ids.device).expand_as(ids).flatten()[places]
+            tokens = tokens + look_up(self.positions, columns)
         if "added" in prepared:
             tokens = tokens + pack(prepared["added"], places)
         tokens = self.dropout(tokens)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from mmexp.errors import RequestError, nearest
 from mmexp.objectives.hiding import to_patches
 from mmexp.objectives.presence import count, mean, no_loss
+from mmexp.rows import take
 from mmexp.shapes import ModelShape
 from mmexp.step import Terms, Views
 from mmexp.types import PositiveInt, Prepared
@@ -35,7 +36,7 @@ class Decoder(nn.Module):
     def forward(self, pooled: Tensor, wanted: Tensor) -> Tensor:
         """Return (T, width) for the places where `wanted (B, N)` is true, N at most `places`; `pooled (B, dim)`."""
         inner = self.enter(pooled)[:, None] + self.places[: wanted.shape[1]]
-        return self.leave(F.gelu(self.middle(F.gelu(inner[wanted]))))
+        return self.leave(F.gelu(self.middle(F.gelu(take(inner, wanted)))))
 
 
 def form(shape: ModelShape, modality: str) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from mmexp.objectives.heads import Heads
 from mmexp.objectives.presence import Both, Presence
 from mmexp.objectives.shown import gathered, pairwise, related_items, shown
 from mmexp.objectives.similarity import similarity
+from mmexp.rows import take
 from mmexp.shapes import ModelShape
 from mmexp.step import Terms, Views
 from mmexp.types import Encoded, NonNegativeFloat, PositiveFloat
@@ -56,7 +57,7 @@ class Distill(nn.Module):
         losses = {}
 
         def apart(name: str, rows: Both) -> Tensor:
-            return 1 - (student[name][rows.own] * teacher[name][rows.own]).sum(-1).mean()
+            return 1 - (take(student[name], rows.own) * teacher[name][rows.own]).sum(-1).mean()
 
         if self.embedding:
             each = [(name,) for name in student]
@@ -65,8 +66,8 @@ class Distill(nn.Module):
             students = {name: views.gather(vectors) for name, vectors in student.items()}
 
             def diverging(a: str, b: str, rows: Both) -> Tensor:
-                keys = students[b][rows.every], teachers[b][rows.every]
-                return self._divergence(student[a][rows.own], teacher[a][rows.own], *keys)
+                keys = take(students[b], rows.every), teachers[b][rows.every]
+                return self._divergence(take(student[a], rows.own), teacher[a][rows.own], *keys)
 
             losses["distill_logits"] = self.logits * presence.mean(self, views, pairs, diverging, students)
         if self.interactive:
@@ -76,7 +77,7 @@ class Distill(nn.Module):
 
             def interacting(a: str, b: str, rows: Both) -> Tensor:
                 positive = right[a, b][rows.own][:, rows.every]
-                return info_nce(student[a][rows.own], teachers[b][rows.every], 1 / self.temperature, positive)
+                return info_nce(take(student[a], rows.own), teachers[b][rows.every], 1 / self.temperature, positive)
 
             losses["distill_interactive"] = self.interactive * presence.mean(self, views, pairs, interacting, student)
         return Terms(losses)

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from mmexp.errors import RequestError
 from mmexp.objectives.presence import Both, Presence
 from mmexp.objectives.similarity import unit
+from mmexp.rows import take
 from mmexp.shapes import ModelShape
 from mmexp.step import Terms, Views
 
@@ -33,7 +34,7 @@ class DistillAttention(nn.Module):
         tokens = {name: encoded[name].tokens for name in self.own if name in teacher and name in encoded}
 
         def apart(name: str, rows: Both) -> Tensor:
-            energy = tokens[name][rows.own].float().square().mean(-1)
+            energy = take(tokens[name], rows.own).float().square().mean(-1)
             return self.apart(energy, teacher[name][rows.own].float(), name)
 
         presence, each = Presence(views, encoded), [(name,) for name in tokens]

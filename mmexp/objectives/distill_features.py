@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmexp.objectives.presence import Both, Presence
+from mmexp.rows import take
 from mmexp.shapes import ModelShape
 from mmexp.step import Terms, Views
 from mmexp.types import PositiveInt
@@ -41,7 +42,9 @@ class DistillFeatures(nn.Module):
         pooled = {name: e.pooled for name, e in encoded.items()}
 
         def apart(name: str, rows: Both) -> Tensor:
-            return self.distance(self.projectors[name](pooled[name][rows.own]).float(), teacher[name][rows.own].float())
+            return self.distance(
+                self.projectors[name](take(pooled[name], rows.own)).float(), teacher[name][rows.own].float()
+            )
 
         each = [(name,) for name in encoded]
         return Terms({"distill_features": Presence(views, encoded).mean(self, views, each, apart, pooled)})

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from mmexp.objectives.presence import Presence, mean_of
 from mmexp.objectives.similarity import similarity
+from mmexp.rows import take
 from mmexp.shapes import ModelShape
 from mmexp.step import Terms, Views
 from mmexp.types import NonNegativeFloat
@@ -44,7 +45,7 @@ class DistillRelations(nn.Module):
         for name, e in views.encoded().items():
             rows = presence.both(name).every
             if isinstance(rows, slice) or len(rows) > 1:
-                pairs.append((views.gather(e.pooled)[rows].float(), views.gather(teacher[name])[rows].float()))
+                pairs.append((take(views.gather(e.pooled), rows).float(), views.gather(teacher[name])[rows].float()))
         losses = {}
         for name, (weight, apart) in self.parts.items():
             losses[f"distill_{name}"] = weight * mean_of(self, views, [apart(own, theirs) for own, theirs in pairs])
@@ -54,7 +55,7 @@ class DistillRelations(nn.Module):
 def distances_apart(own: Tensor, teacher: Tensor) -> Tensor:
     """Return RKD-D: Huber's loss of the distances of every two rows, in units of their mean. `own (N, D)`, `teacher (N, E)`."""
     first, second = torch.triu_indices(len(own), len(own), 1, device=own.device)
-    ours, theirs = ((vectors[first] - vectors[second]).norm(dim=-1) for vectors in (own, teacher))
+    ours, theirs = ((take(vectors, first) - take(vectors, second)).norm(dim=-1) for vectors in (own, teacher))
     return F.smooth_l1_loss(_in_means(ours), _in_means(theirs))
 
 

@@ -13,6 +13,7 @@ from mmexp.objectives.presence import Presence, term
 from mmexp.objectives.shown import gathered, pairwise, related_items, shown
 from mmexp.objectives.similarity import unit
 from mmexp.objectives.tiles import LARGE, Right
+from mmexp.rows import take
 from mmexp.step import Views
 from mmexp.types import Encoded
 
@@ -102,7 +103,7 @@ def align(
         else:
             positive = pairwise(content[a], told[b], same)
             found = partial(loss, positive=(positive if shares else positive > 0)[rows.own][:, rows.every])
-        return term(objective, views, rows, lambda: found(own[a][rows.own], every[b][rows.every]), every[b])
+        return term(objective, views, rows, lambda: found(take(own[a], rows.own), take(every[b], rows.every)), every[b])
 
     def of_pair(a: str, b: str) -> Tensor:
         if both_ways and large and every[a] is own[a]:

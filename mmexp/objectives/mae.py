@@ -9,6 +9,7 @@ from mmexp.objectives.hiding import draw_cells, float_pixels, patch_losses, patc
 from mmexp.objectives.patch_decoder import PatchDecoder
 from mmexp.objectives.presence import count, mean, no_terms
 from mmexp.objectives.running_loss import RunningLoss
+from mmexp.rows import take
 from mmexp.shapes import ModelShape
 from mmexp.step import Terms, Views
 from mmexp.types import Fraction, NonNegativeFloat, PositiveInt
@@ -59,7 +60,7 @@ class Mae(nn.Module):
         hidden = draw_cells(pixels, self.grid, min(ratio, most), views.row_generator("mae"), self.patch_masks, weight)
         keep = (~hidden).nonzero()[:, 1].view(len(hidden), -1)
         drawn = self.decoder(views.encode("image", image, keep).tokens, keep)
-        each = patch_losses(drawn[hidden], patch_targets(pixels, self.grid, self.norm_eps), hidden)
+        each = patch_losses(take(drawn, hidden), patch_targets(pixels, self.grid, self.norm_eps), hidden)
         if running:
             running.learn(hidden.nonzero()[:, 1], each, views.gather)
         metrics = {"mae_ratio": each.new_tensor(ratio)} if running else {}

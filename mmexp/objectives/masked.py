@@ -18,6 +18,7 @@ from mmexp.objectives.hiding import (
 )
 from mmexp.objectives.presence import count, mean, no_terms
 from mmexp.objectives.running_loss import RunningLoss
+from mmexp.rows import take
 from mmexp.shapes import ModelShape
 from mmexp.step import Terms, Views
 from mmexp.types import Fraction, NonNegativeFloat
@@ -87,7 +88,7 @@ class Masked(nn.Module):
         ratio = running.ratio(self.words, views) if running else views.current(self.words)
         weight = running.weights(text["ids"]) if running else None
         changed, hidden = self.hide_words(text, ratio, views.row_generator("words"), weight)
-        each = word_losses(self.word_head(views.encode("text", changed).tokens[hidden]), text["ids"], hidden)
+        each = word_losses(self.word_head(take(views.encode("text", changed).tokens, hidden)), text["ids"], hidden)
         if running:
             running.learn(text["ids"][hidden], each, views.gather)
         return _terms("masked_words", each, ratio if running else None)
@@ -103,7 +104,7 @@ class Masked(nn.Module):
         weight = running.weights() if running else None
         hidden = draw_cells(pixels, grid, ratio, views.row_generator("patches"), self.patch_masks, weight)
         masked = {"pixels": self.mask_patch(pixels, hidden, GREY)}
-        drawn = self.patch_head(views.encode("image", masked).tokens[hidden])
+        drawn = self.patch_head(take(views.encode("image", masked).tokens, hidden))
         each = patch_losses(drawn, patch_targets(pixels, grid, self.norm_eps), hidden, self.patch_loss)
         if running:
             running.learn(hidden.nonzero()[:, 1], each, views.gather)

@@ -10,6 +10,7 @@ from mmexp.draws import RowGenerator
 from mmexp.errors import RequestError
 from mmexp.objectives.hiding import MaskPatch, normalized, patch_losses, to_patches
 from mmexp.objectives.presence import count, mean, no_terms
+from mmexp.rows import take
 from mmexp.shapes import ModelShape
 from mmexp.step import Terms, Views
 from mmexp.types import Fraction, NonNegativeFloat
@@ -89,5 +90,5 @@ class MaskedAudio(nn.Module):
         # The silence that fills up a short sound is not to be learned.
         hidden = cells & encoded.mask
         target = to_patches(spectrogram[:, None].float(), self.grid)
-        each = patch_losses(self.head(encoded.tokens[hidden]), normalized(target, self.norm_eps), hidden)
+        each = patch_losses(self.head(take(encoded.tokens, hidden)), normalized(target, self.norm_eps), hidden)
         return Terms({"masked_audio": mean(each)}, counts={"masked_audio": count(each, len(each))})

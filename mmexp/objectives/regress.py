@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmexp.objectives.presence import no_terms
+from mmexp.rows import take
 from mmexp.shapes import ModelShape
 from mmexp.step import Terms, Views
 from mmexp.types import Encoded
@@ -53,7 +54,7 @@ class Regress(nn.Module):
         number = views.batch["number"]
         known = ~number.isnan()
         target = (number[known] - self.mean) / self.deviation
-        given = self._standardised(views.source(self.source))[known]
+        given = take(self._standardised(views.source(self.source)), known)
         # Summed and divided here: the mean of no rows would be NaN.
         counted = known.sum().clamp_min(1)
         error = (given.detach() - target).abs().sum() * self.deviation / counted

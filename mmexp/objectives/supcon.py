@@ -10,6 +10,7 @@ from mmexp.objectives.contrastive import info_nce
 from mmexp.objectives.heads import one_space, over_pairs, pair_weights
 from mmexp.objectives.presence import Both, Presence, term
 from mmexp.objectives.shown import related_items
+from mmexp.rows import take
 from mmexp.shapes import ModelShape
 from mmexp.step import Terms, Views
 from mmexp.types import Encoded, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -87,4 +88,4 @@ class SupCon(nn.Module):
 
 
 def _rows(vectors: dict[str, Tensor], rows: Tensor | slice) -> dict[str, Tensor]:
-    return {name: part[rows] for name, part in vectors.items()}
+    return {name: take(part, rows) for name, part in vectors.items()}

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from mmexp.objectives.heads import align, one_space, pair_weights
 from mmexp.objectives.similarity import row_mean, similarity
+from mmexp.rows import take
 from mmexp.shapes import ModelShape
 from mmexp.step import Terms, Views
 from mmexp.types import Encoded, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -25,8 +26,8 @@ def triplet_loss(queries: Tensor, keys: Tensor, positive: Tensor, margin: float,
     """
     score = similarity(queries, keys)
     anchor, right = positive.nonzero(as_tuple=True)
-    wanted = score[anchor, right, None]
-    wrong = score.masked_fill(positive, -torch.inf)[anchor]
+    wanted = take(score.flatten(), anchor * score.shape[1] + right)[:, None]
+    wrong = take(score.masked_fill(positive, -torch.inf), anchor)
     if mining == "semi_hard":
         wrong = wrong.masked_fill(wrong >= wanted, -torch.inf)
     if mining != "all":

@@ -11,6 +11,7 @@ from torch import Tensor
 from mmexp.curriculum import Curriculum, current
 from mmexp.draws import RowGenerator
 from mmexp.model import Model, emptied
+from mmexp.rows import take
 from mmexp.step import Views
 from mmexp.types import Batch, Encoded, Prepared, Said
 
@@ -151,7 +152,9 @@ class Without(StepViews):
 
 def _taken(part: Any, rows: Tensor) -> Any:
     """Return the chosen rows of a batch, whose tensors all begin with its rows."""
-    return {name: _taken(value, rows) for name, value in part.items()} if isinstance(part, Mapping) else part[rows]
+    return (
+        {name: _taken(value, rows) for name, value in part.items()} if isinstance(part, Mapping) else take(part, rows)
+    )
 
 
 def looks_at(objective: Any, views: Views) -> Any:
