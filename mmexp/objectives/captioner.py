@@ -155,9 +155,9 @@ class Captioner(nn.Module):
 
         The rows are among those that have the source.
         """
-        begin = torch.full_like(rows, self.marks.begin)
-        state = self.state(views)[rows] if self.source.there(views) is None else self.state(views.only(rows))
-        return self.decoding(self.decoder.step, state, begin, self.marks, views.generator("writing"))
+        begin, told = torch.full_like(rows, self.marks.begin), views.only(rows)
+        state = self.state(views)[rows] if self.source.there(views) is None else self.state(told)
+        return self.decoding(self.decoder.step, state, begin, self.marks, told.row_generator("writing"))
 
     def _losses(self, views: Views, ids: Tensor, given: Tensor, predicted: Tensor, smoothing: float = 0.0) -> Tensor:
         """Return the cross-entropy (T,) of each token that is `predicted (B, N - 1)`; the first is never."""

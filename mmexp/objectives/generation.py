@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmexp.draws import RowGenerator
 from mmexp.errors import RequestError
 from mmexp.shapes import Marks
 from mmexp.types import Fraction, PositiveFloat, PositiveInt
@@ -40,16 +41,19 @@ class Decoding:
         if self.temperature is not None and self.beams > 1:
             raise RequestError("decoding: with a temperature words are drawn, not searched. Leave beams=1.")
 
-    def __call__(self, step: Step, state: Any, begin: Tensor, marks: Marks, generator: torch.Generator) -> Tensor:
-        """Return ids (R, longest): what follows `begin (R,)` up to the end mark, then padding."""
+    def __call__(self, step: Step, state: Any, begin: Tensor, marks: Marks, generator: RowGenerator) -> Tensor:
+        """Return ids (R, longest): what follows `begin (R,)` up to the end mark, then padding.
+
+        With a temperature the tokens of each of the R rows are drawn by its own numbers of the `generator`.
+        """
         if self.beams > 1:
             return beam_search(step, state, begin, marks, self.longest, self.beams, self.length_penalty)
-        choose = likeliest
-        if self.temperature is not None:
-            choose = partial(
-                draw, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, generator=generator
-            )
-        return write(step, state, begin, marks, self.longest, choose)
+        return write(step, state, begin, marks, self.longest, partial(self._choose, generator))
+
+    def _choose(self, generator: RowGenerator, logits: Tensor) -> Tensor:
+        if self.temperature is None:
+            return likeliest(logits)
+        return draw(logits, generator.rand(len(logits)), self.temperature, self.top_k, self.top_p)
 
 
 def write(
@@ -73,13 +77,18 @@ def likeliest(logits: Tensor) -> Tensor:
     return logits.argmax(-1)
 
 
-def draw(
-    logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, generator: torch.Generator
-) -> Tensor:
-    """Return a word (R,) drawn from `logits (R, V)`, on the CPU: the same for a generator whatever the device.
+def draw(logits: Tensor, chance: Tensor, temperature: float, top_k: int | None, top_p: float | None) -> Tensor:
+    """Draw a token for each row from the softmax of its logits, the same on any device.
 
-    Of the words those with the `top_k` highest logits are left, of these the fewest whose probabilities reach `top_p`
-    (nucleus sampling, arXiv:1904.09751).
+    Args:
+        logits: `(R, V)`.
+        chance: A uniform random number of each row `(R,)`, on the CPU: the quantile that is drawn.
+        temperature: The logits are divided by it.
+        top_k: Only the tokens with so many highest logits are left.
+        top_p: Of these the fewest whose probabilities reach it (nucleus sampling, arXiv:1904.09751).
+
+    Returns:
+        Token ids `(R,)`.
     """
     scores, words = (logits.float() / temperature).sort(-1, descending=True)
     scores, words = scores[:, :top_k], words[:, :top_k]
@@ -88,7 +97,10 @@ def draw(
         # What comes before a word must fall short of top_p; before the first there is nothing, and it stays.
         before = share.cumsum(-1) - share
         share = share.masked_fill((before >= top_p) & (before > 0), 0.0)
-    return words.gather(1, torch.multinomial(share.cpu(), 1, generator=generator).to(words.device)).squeeze(1)
+    cumulative = share.cpu().double().cumsum(1)
+    wanted = chance.double()[:, None] * cumulative[:, -1:]
+    place = torch.searchsorted(cumulative, wanted, right=True).clamp_max(share.shape[1] - 1)
+    return words.gather(1, place.to(words.device)).squeeze(1)
 
 
 class Finished:

@@ -94,9 +94,13 @@ def _padded(views: Views, encoded: Encoded) -> Encoded:
 
 def _gathered(views: Views, encoded: Encoded) -> Encoded:
     # Truth values as numbers on the way: not every backend gathers these.
-    mask = views.gather(encoded.mask.long()).bool()
     present = None if encoded.present is None else views.gather(encoded.present.long()).bool()
-    return Encoded(views.gather(encoded.tokens), views.gather(encoded.pooled), mask, encoded.parts, present)
+    pooled = views.gather(encoded.pooled)
+    if not encoded.tokens.shape[1]:  # nobody looks at tokens
+        tokens, mask = (part.new_zeros(len(pooled), *part.shape[1:]) for part in (encoded.tokens, encoded.mask))
+        return Encoded(tokens, pooled, mask, encoded.parts, present)
+    mask = views.gather(encoded.mask.long()).bool()
+    return Encoded(views.gather(encoded.tokens), pooled, mask, encoded.parts, present)
 
 
 def _joined(own: Encoded, every: Encoded) -> Encoded:

@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 import torch
 
+from mmexp.draws import RowGenerator
 from mmexp.errors import RequestError
 from mmexp.objectives.generation import Decoding, beam_search, draw, likeliest, write
 from mmexp.shapes import Marks
@@ -99,7 +100,7 @@ class Gpt:
 def test_it_writes_as_transformers_does(seed, beams, penalty):
     gpt, begin = Gpt(seed), torch.tensor([0, 5, 9, 13, 17])
     none = torch.empty(5, 0, dtype=torch.long)
-    ours = Decoding(12, beams, penalty)(gpt.step, none, begin, MARKS, torch.Generator())
+    ours = Decoding(12, beams, penalty)(gpt.step, none, begin, MARKS, numbers(5))
     more = {"num_beams": beams, "length_penalty": penalty, "early_stopping": True} if beams > 1 else {}
     assert torch.equal(ours, gpt.theirs(begin, max_new_tokens=12, do_sample=False, **more))
 
@@ -112,11 +113,13 @@ def test_some_of_these_texts_end_early_and_some_do_not():
     assert 0 < lengths < 20
 
 
+def numbers(rows: int, seed: int = 0) -> RowGenerator:
+    return RowGenerator(seed, 0, torch.arange(rows), "writing")
+
+
 def drawn(logits, times=20_000, **how):
-    generator = torch.Generator().manual_seed(0)
-    words = draw(
-        logits.expand(times, -1), **{"temperature": 1.0, "top_k": None, "top_p": None, **how}, generator=generator
-    )
+    chance = torch.rand(times, generator=torch.Generator().manual_seed(0))
+    words = draw(logits.expand(times, -1), chance, **{"temperature": 1.0, "top_k": None, "top_p": None, **how})
     return words.bincount(minlength=logits.shape[-1]) / times
 
 
@@ -141,20 +144,21 @@ def test_words_are_drawn_as_often_as_they_are_likely(how, expected):
     assert ((found > 0) == (torch.tensor(expected) > 0)).all()
 
 
-def test_drawing_is_a_function_of_the_generator():
+def test_what_is_drawn_for_a_row_is_a_function_of_the_seed_and_the_row():
     gpt, begin, none = Gpt(0), torch.arange(20), torch.empty(20, 0, dtype=torch.long)
     decoding = Decoding(12, temperature=1.5, top_p=0.9)
-    first, again, other = (
-        decoding(gpt.step, none, begin, MARKS, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
-    )
+    first, again, other = (decoding(gpt.step, none, begin, MARKS, numbers(20, seed)) for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+    some = torch.tensor([7, 3])
+    alone = decoding(gpt.step, none[some], begin[some], MARKS, RowGenerator(0, 0, some, "writing"))
+    assert torch.equal(alone, first[some])
 
 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_of_no_rows_nothing_is_written(beams):
     none = torch.empty(0, 0, dtype=torch.long)
-    assert Decoding(4, beams)(Gpt().step, none, none[:, 0:0].flatten(), MARKS, torch.Generator()).shape == (0, 4)
+    assert Decoding(4, beams)(Gpt().step, none, none[:, 0:0].flatten(), MARKS, numbers(0)).shape == (0, 4)
 
 
 @pytest.mark.parametrize("wrong", [{"top_k": 3}, {"top_p": 0.9}, {"temperature": 1.0, "beams": 2}])
