@@ -160,10 +160,16 @@ class SequenceOrder:
 
 
 class EvaluationOrder:
-    """All rows in order; processes take turns, the last ones repeat a row where the division is uneven."""
+    """All rows in order; processes take turns, the last ones repeat a row where the division is uneven.
+
+    `batch_size` counts the rows of all processes, so that losses within a batch are the same whatever their number.
+    """
 
     def __init__(self, rows: int, batch_size: int):
         self.rows, self.batch_size = rows, batch_size
+
+    def _share(self) -> int:
+        return max(1, self.batch_size // _process()[1])
 
     def _own(self) -> list[int]:
         rank, world = _process()
@@ -171,9 +177,9 @@ class EvaluationOrder:
         return [min(rank + i * world, self.rows - 1) for i in range(per_process)]
 
     def __len__(self) -> int:
-        return -(-len(self._own()) // self.batch_size)
+        return -(-len(self._own()) // self._share())
 
     def __iter__(self) -> Iterator[list[Place]]:
-        own = self._own()
-        for start in range(0, len(own), self.batch_size):
-            yield [(row, AS_IT_IS) for row in own[start : start + self.batch_size]]
+        own, share = self._own(), self._share()
+        for start in range(0, len(own), share):
+            yield [(row, AS_IT_IS) for row in own[start : start + share]]

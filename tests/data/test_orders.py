@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from mmexp.data.emoji import emoji
 from mmexp.data.loaders import train_loader
 from mmexp.data.loading import Loading
-from mmexp.data.orders import LabelledOrder, TrainOrder
+from mmexp.data.orders import EvaluationOrder, LabelledOrder, TrainOrder
 from mmexp.data.variation import Variation
 from mmexp.errors import RequestError
 
@@ -153,3 +153,15 @@ def test_the_loader_draws_by_label_where_the_objective_says_how():
     assert isinstance(train_loader(whole, encoders, Loading(), Variation(0), mu=7.0).batch_sampler, TrainOrder)
     with pytest.raises(RequestError, match=r"batches are drawn by label \(mu of the objective\)"):
         train_loader(samples, encoders, Loading(by_length=True), Variation(0), mu=7.0)
+
+
+def test_processes_share_the_batches_of_an_evaluation(monkeypatch):
+    order = EvaluationOrder(11, batch_size=4)
+    whole, shares = list(order), []
+    for rank in range(2):
+        monkeypatch.setattr("mmexp.data.orders._process", lambda rank=rank: (rank, 2))
+        assert len(order) == 3
+        shares.append(list(order))
+    for batch, *parts in zip(whole, *shares, strict=True):
+        # The last row is read twice, so that both have as many.
+        assert sorted({*parts[0], *parts[1]}) == batch and len(parts[0]) == len(parts[1])
