@@ -57,6 +57,7 @@ def _about(split: str, samples: PreparedSamples, reader: Decoded, source: DataSo
         "split": getattr(held, "read_as", None) or split,
         "rows": len(samples),
         "size": reader.encoder.image_size,
+        "transform": repr(getattr(reader.encoder, "transform", "")),
         "inputs": fingerprint.of_prepared(reader.decode(rows)) if rows else "",
         "reading": fingerprint.of_source([*sources_of(held), reader.encoder]),
         "view": -1,

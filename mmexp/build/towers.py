@@ -16,7 +16,7 @@ from mmexp.weights import misfit
 # A text whose tokens tell one tokenizer from another.
 _PROBE = "A photographically unreal cat: 2 moons."
 # What an encoder's inputs are made by: pictures, sounds (in samples, bands and frames), videos.
-_FED = ("mean", "std", "deviation", "squash", "rate", "length", "spectrogram_size", "frames")
+_FED = ("mean", "std", "deviation", "rate", "length", "spectrogram_size", "frames")
 _HEADS = ("heads", "num_heads", "num_attention_heads")
 
 
@@ -81,6 +81,17 @@ def _said(heads: list[int]) -> str:
     return ", ".join(map(str, dict.fromkeys(heads))) or "no"
 
 
+def _transformed_otherwise(own: Any, theirs: Any) -> str | None:
+    """Return in what way pictures of the same size would be prepared otherwise, None where they would not."""
+    for key in ("fit", "interpolation", "fill"):
+        here, there = getattr(own, key), getattr(theirs, key)
+        if here != there:
+            return f"{key} is {there} there and {here} here"
+    if own.scale * theirs.size != theirs.scale * own.size:
+        return f"settings.crop_pct is {theirs.crop_pct:.3g} there and {own.crop_pct:.3g} here"
+    return None
+
+
 def _otherwise(own: Any, theirs: Any) -> str | None:
     """Return in what way one encoder would be fed otherwise than the other, None where it would not."""
     for what in _FED:
@@ -89,8 +100,8 @@ def _otherwise(own: Any, theirs: Any) -> str | None:
             return f"{what} is {there} there and {here} here"
     if own.modality == "video":
         return _otherwise(own.image, theirs.image)
-    if own.modality == "image" and own.shorter * theirs.image_size != theirs.shorter * own.image_size:
-        return f"settings.crop_pct is {theirs.image_size / theirs.shorter:.3g} there and {own.image_size / own.shorter:.3g} here"
+    if own.modality == "image" and (why := _transformed_otherwise(own.transform, theirs.transform)):
+        return why
     if own.modality == "text" and own.prepare([_PROBE])["ids"].tolist() != theirs.prepare([_PROBE])["ids"].tolist():
         return "its tokenizer is another"
     return None

@@ -14,10 +14,13 @@ CHANGED_BY = {"image": {"image"}, "text": {"text"}, "audio": {"audio", "spectrog
 
 
 def _blank(encoder: Any) -> dict[str, Tensor]:
-    """Return what an encoder makes of silence, a grey picture or a clip of such: first what augmentations change."""
+    """Return silence, a picture of the mean colour or a clip of such as an encoder wants it: first what augmentations change."""
     if encoder.modality == "audio":
         return {"samples": torch.zeros(encoder.length)}
-    pixels = torch.full((3, encoder.image_size, encoder.image_size), 128, dtype=torch.uint8)
+    # The mean of its normalisation, which is what borders are filled with too.
+    inner = getattr(encoder, "image", encoder)
+    colour = torch.tensor(getattr(inner, "mean", (0.5, 0.5, 0.5))).mul(255).round().to(torch.uint8)
+    pixels = colour.view(3, 1, 1).expand(3, encoder.image_size, encoder.image_size).clone()
     if encoder.modality == "image":
         return {"pixels": pixels}
     return {"frames": pixels.expand(encoder.frames, -1, -1, -1), "mask": torch.ones(encoder.frames, dtype=torch.bool)}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmexp.encoders.hub import from_hub, in_folder
+from mmexp.encoders.text_models import longest_text
 from mmexp.encoders.transformers_weights import pretrained_model
 from mmexp.errors import RequestError
 from mmexp.types import Encoded, Prepared
@@ -24,6 +25,8 @@ class _Tower(nn.Module):
         self.model, self.processor, self.modality = model, processor, modality
         self.pictures: Any = getattr(processor, "image_processor", processor)
         self.image_size: int = model.config.vision_config.image_size
+        if modality == "text":
+            self.context = longest_text(model.text_model, processor.tokenizer)
 
     def prepare(self, values: Sequence[Any]) -> Prepared:
         """Return what the model's own processor makes: `pixels (B, 3, S, S)` uint8, or `ids` and `mask (B, N)`."""
@@ -32,7 +35,8 @@ class _Tower(nn.Module):
             return {"pixels": sized["pixel_values"].round().clamp(0, 255).to(torch.uint8)}
         # Those of SigLIP were trained on texts that fill the context.
         padding = "max_length" if "siglip" in self.model.config.model_type else True
-        told = self.processor(text=list(values), padding=padding, truncation=True, return_tensors="pt")
+        limits = {"truncation": True, "max_length": self.context}
+        told = self.processor(text=list(values), padding=padding, return_tensors="pt", **limits)
         mask = told.get("attention_mask", torch.ones_like(told["input_ids"]))
         return {"ids": told["input_ids"], "mask": mask.bool()}
 

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from mmexp.attention import fast_attention, masked_mean
+from mmexp.attention import fast_attention
 from mmexp.encoders.hub import from_hub, in_folder
 from mmexp.encoders.packages import located
+from mmexp.encoders.text_models import Pooling, longest_text, pool, stated_pooling
 from mmexp.encoders.tokens import pad, word_edges, words_of
 from mmexp.encoders.transformers_weights import part_report, pretrained_model
 from mmexp.encoders.unused import retire_unused
@@ -21,9 +22,11 @@ from mmexp.types import Encoded, PositiveInt, Prepared
 
 
 class HuggingFaceText(nn.Module):
-    """The model `name`, pooled as the mean of its real tokens. `pretrained=false` takes its architecture alone.
+    """The model `name`. `pretrained=false` takes its architecture alone.
 
-    `context` is the most tokens a caption may have, at most what the model can; `cut` counts longer ones. A local folder,
+    `context_length` is the most tokens a caption may have, at most what the model can read; `cut` counts longer ones. `pooling`
+    takes the first token, the last or the mean of the real ones; None is what a folder of sentence-transformers states, else
+    the mean. A local folder,
     or `package:PACKAGE/FOLDER`, is read without the network. Raises RequestError where there is no such model.
     """
 
@@ -34,14 +37,23 @@ class HuggingFaceText(nn.Module):
         r"|out_proj|o_proj|gate_proj|up_proj|down_proj|fc1|fc2|[qkvo]|wi|wi_0|wi_1|wo|Wqkv|Wi|Wo|dense)"
     )
 
-    def __init__(self, name: str, pretrained: bool = True, context: PositiveInt | None = None):
+    def __init__(
+        self,
+        name: str,
+        pretrained: bool = True,
+        context_length: PositiveInt | None = None,
+        pooling: Literal["cls", "mean", "last"] | None = None,
+    ):
         super().__init__()
-        self.tokenizer, self.model, report = _load(name, pretrained)
+        self.pooling: Pooling
+        self.tokenizer, self.model, report, self.pooling = _load(name, pretrained, pooling)
         self.pretrained, self.cut = pretrained, 0
-        limit = min(self.tokenizer.model_max_length, getattr(self.model.config, "max_position_embeddings", None) or 512)
-        if context and context > limit:
-            raise RequestError(f"context={context} is more than the {limit} tokens that '{name}' can read.")
-        self.context = context or limit
+        limit = longest_text(self.model, self.tokenizer)
+        if context_length and context_length > limit:
+            raise RequestError(
+                f"context_length={context_length} is more than the {limit} tokens that '{name}' can read."
+            )
+        self.context = context_length or limit
         self.vocab_size: int = self.model.get_input_embeddings().num_embeddings
         takes_vectors = "inputs_embeds" in signature(self.model.forward).parameters
         self.word_dim = self.model.get_input_embeddings().embedding_dim if takes_vectors else None
@@ -83,17 +95,17 @@ class HuggingFaceText(nn.Module):
             words = {"inputs_embeds": self.model.get_input_embeddings()(ids) + prepared["added"]}
         with fast_attention(ids.device, self.model.dtype):
             tokens = self.model(**words, attention_mask=mask.long()).last_hidden_state
-        return Encoded(tokens, masked_mean(tokens, mask), mask)
+        return Encoded(tokens, pool(tokens, mask, self.pooling), mask)
 
 
-def _load(name: str, pretrained: bool) -> tuple[Any, Any, LoadReport | None]:
-    """Return tokenizer and text model, and what was found of the weights where these are asked for."""
+def _load(name: str, pretrained: bool, pooling: Pooling | None) -> tuple[Any, Any, LoadReport | None, Pooling]:
+    """Return tokenizer and text model, what was found of the weights where these are asked for, and the pooling."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     name = located(name)
     wrong = f"'{name}' is neither a folder with a model and its tokenizer nor to be had from the hub"
     with in_folder(wrong) if Path(name).is_dir() else from_hub(wrong):
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer, pooling = AutoTokenizer.from_pretrained(name), pooling or stated_pooling(name)
         if pretrained:
             whole, report = pretrained_model(AutoModel, name, dtype=torch.float32)
         else:
@@ -102,9 +114,9 @@ def _load(name: str, pretrained: bool) -> tuple[Any, Any, LoadReport | None]:
     model = getattr(model, "text_model", model)
     report = report and part_report(whole, model, report)
     if getattr(model, "pooler", None) is not None:
-        # The mean of the tokens is used instead.
+        # A dense layer behind the first token, trained for other ends.
         model.pooler = None
-    return tokenizer, model, report
+    return tokenizer, model, report, pooling
 
 
 def _mark(tokenizer: Any, *names: str) -> int:

@@ -1,7 +1,7 @@
 """The image tower of any open_clip model."""
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,9 @@ from mmexp.encoders.names import dense_convolutions
 from mmexp.encoders.open_clip_blocks import can_spare, pooled_alone
 from mmexp.encoders.open_clip_towers import no_weights, tower
 from mmexp.encoders.picture_encoder import PictureEncoder
+from mmexp.encoders.pictures import open_clip_transform
 from mmexp.errors import RequestError
-from mmexp.types import Encoded, Fraction
+from mmexp.types import Encoded, Fraction, PositiveInt
 
 
 class OpenClipImage(PictureEncoder):
@@ -22,16 +23,25 @@ class OpenClipImage(PictureEncoder):
 
     `pretrained` is a local file or one of open_clip's tags, which is downloaded; None leaves the weights random.
     `patch_dropout` is the share of patches left out in training, which may change in the course of a run, whatever the
-    model's own configuration says.
+    model's own configuration says. `image_size` is the side of pictures in pixels, None the model's own: open_clip resamples
+    the positions. Pictures are prepared as open_clip's `image_transform` does; `fit` replaces its resize_mode, and without
+    weights they are padded.
     Raises RequestError for unknown names, tags and files, and for a tower that cannot leave patches out.
     """
 
-    def __init__(self, name: str, pretrained: str | None = None, patch_dropout: Curriculum[Fraction] = 0.0):
-        visual, report = tower(name, pretrained, "visual")
+    def __init__(
+        self,
+        name: str,
+        pretrained: str | None = None,
+        patch_dropout: Curriculum[Fraction] = 0.0,
+        image_size: PositiveInt | None = None,
+        fit: Literal["crop", "pad", "squash"] | None = None,
+    ):
+        visual, report = tower(name, pretrained, "visual", image_size=image_size)
         settings = getattr(visual, "preprocess_cfg", None) or _default_settings()
         size = visual.image_size[0] if isinstance(visual.image_size, tuple | list) else visual.image_size
-        super().__init__(size, settings["mean"], settings["std"])
-        self.squash = settings.get("resize_mode") == "squash"
+        transform = open_clip_transform(size, settings, fit, report is not None)
+        super().__init__(transform, settings["mean"], settings["std"])
         self.pretrained, self.weights_report = report is not None, str(report or no_weights(name))
         self.kind = {"TimmModel": "timm", "ModifiedResNet": "resnet"}.get(type(visual).__name__, "vit")
         self.model = visual.trunk if self.kind == "timm" else visual

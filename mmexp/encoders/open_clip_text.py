@@ -13,7 +13,7 @@ from mmexp.encoders.tokens import word_edges, words_of
 from mmexp.encoders.unused import retire_unused
 from mmexp.rows import take
 from mmexp.shapes import Marks
-from mmexp.types import Encoded, Prepared
+from mmexp.types import Encoded, PositiveInt, Prepared
 
 
 class OpenClipText(nn.Module):
@@ -21,19 +21,22 @@ class OpenClipText(nn.Module):
 
     `pretrained` is a local file or one of open_clip's tags, which is downloaded; None leaves the weights random.
     Towers without a causal or padding mask were trained on padding too: their captions always fill the context.
-    `cut` counts captions longer than that. Raises RequestError for unknown names, tags and files.
+    `context_length` is the most tokens of a caption, None the model's own: of a shorter one the last positions are left out, for
+    a longer one open_clip resamples them. `cut` counts longer captions. Raises RequestError for unknown names, tags and files.
     """
 
     modality = "text"
     gives_tokens = True
 
-    def __init__(self, name: str, pretrained: str | None = None):
+    def __init__(self, name: str, pretrained: str | None = None, context_length: PositiveInt | None = None):
         super().__init__()
-        self.model, report = tower(name, pretrained, "text")
-        fasten(self.model)
         self.tokenizer = tokenizer_of(name)
+        own: int = self.tokenizer.context_length
+        longer = context_length if context_length and context_length > own else None
+        self.model, report = tower(name, pretrained, "text", context_length=longer)
+        fasten(self.model)
         self.pretrained, self.weights_report, self.cut = report is not None, str(report or no_weights(name)), 0
-        self.context: int = self.tokenizer.context_length
+        self.context: int = context_length or own
         self.vocab_size: int = self.model.vocab_size
         self.foreign = hasattr(self.model, "pooler")  # a model of the transformers library inside open_clip
         inner = getattr(self.tokenizer, "tokenizer", None)

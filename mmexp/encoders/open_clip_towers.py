@@ -14,13 +14,17 @@ from mmexp.errors import RequestError
 from mmexp.state_dicts import LoadReport, recorded, without_prefix
 
 
-def tower(name: str, pretrained: str | None, which: str) -> tuple[Any, LoadReport | None]:
+def tower(
+    name: str, pretrained: str | None, which: str, image_size: int | None = None, context_length: int | None = None
+) -> tuple[Any, LoadReport | None]:
     """Return the `visual` or `text` tower of `name`, and what was found of its weights.
 
     Args:
         name: a model of open_clip, `local-dir:FOLDER` or `hf-hub:OWNER/NAME`, which bring their own weights.
         pretrained: a file or one of open_clip's tags; None leaves the weights random, without the network.
         which: `visual` or `text`.
+        image_size: the side of pictures in pixels, None for the model's own; trained positions are resampled.
+        context_length: the most tokens of a text, None for the model's own; trained positions are resampled.
 
     Returns:
         The tower, and the report, which is None where nothing was loaded: a folder may hold a configuration alone.
@@ -30,14 +34,15 @@ def tower(name: str, pretrained: str | None, which: str) -> tuple[Any, LoadRepor
     """
     import open_clip
 
-    if ":" not in name and name.replace("/", "-") not in open_clip.list_models():
-        hint = nearest_of_many(name, open_clip.list_models(), "open_clip.list_models()")
-        raise RequestError(f"open_clip has no model '{name}'.{hint}")
+    _check_name(name)
     if ":" not in name and pretrained is None:
-        return _random(name.replace("/", "-"), which), None
+        return _random(name.replace("/", "-"), which, image_size, context_length), None
     _check_weights(name, pretrained)
     # force_custom_text gathers the text tower in one module; its weights are renamed on loading.
-    make = partial(open_clip.create_model, name, pretrained=pretrained, force_custom_text=True, pretrained_text=False)
+    sizes = {"force_image_size": image_size, "force_context_length": context_length}
+    make = partial(
+        open_clip.create_model, name, pretrained=pretrained, force_custom_text=True, pretrained_text=False, **sizes
+    )
     local = name.startswith("local-dir:") or (pretrained is not None and Path(pretrained).is_file())
     source = f"'{name}'" if ":" in name else f"'{pretrained}'"
     with (in_folder if local else from_hub)(f"open_clip could not load '{name}' ({pretrained})"):
@@ -76,12 +81,21 @@ def tokenizer_of(name: str) -> Any:
     """Return open_clip's tokenizer of a model; that of SigLIP comes from the hub. Raises RequestError."""
     import open_clip
 
+    _check_name(name)
     config = {} if ":" in name else open_clip.get_model_config(name) or {}
     if ":" not in name and "hf_tokenizer_name" not in config.get("text_cfg", {}):
         return open_clip.get_tokenizer(name)
     # A folder may name a tokenizer of the hub.
     with from_hub(f"open_clip could not load the tokenizer of '{name}'"):
         return open_clip.get_tokenizer(name)
+
+
+def _check_name(name: str) -> None:
+    import open_clip
+
+    if ":" not in name and name.replace("/", "-") not in open_clip.list_models():
+        hint = nearest_of_many(name, open_clip.list_models(), "open_clip.list_models()")
+        raise RequestError(f"open_clip has no model '{name}'.{hint}")
 
 
 def _check_weights(name: str, pretrained: str | None) -> None:
@@ -95,7 +109,7 @@ def _check_weights(name: str, pretrained: str | None) -> None:
         raise RequestError(f"pretrained: '{pretrained}' is neither a file nor a tag of '{name}'.{hint}")
 
 
-def _random(name: str, which: str) -> Any:
+def _random(name: str, which: str, image_size: int | None, context_length: int | None) -> Any:
     """Build only the tower that is wanted: the other one may be a download, or billions of weights."""
     import open_clip
     from open_clip.model import _build_text_tower, _build_vision_tower
@@ -103,6 +117,8 @@ def _random(name: str, which: str) -> Any:
     config = open_clip.get_model_config(name)
     gelu = config.get("quick_gelu", False)
     if which == "visual":
-        vision = {**config["vision_cfg"], "timm_model_pretrained": False}
+        own = {"timm_model_pretrained": False} | ({"image_size": image_size} if image_size else {})
+        vision = {**config["vision_cfg"], **own}
         return _build_vision_tower(config["embed_dim"], vision, gelu)
-    return _build_text_tower(config["embed_dim"], {**config["text_cfg"], "hf_model_pretrained": False}, gelu)
+    own = {"hf_model_pretrained": False} | ({"context_length": context_length} if context_length else {})
+    return _build_text_tower(config["embed_dim"], {**config["text_cfg"], **own}, gelu)

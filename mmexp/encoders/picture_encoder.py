@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from mmexp.attention import fast_attention
 from mmexp.curriculum import Curriculum, current
-from mmexp.encoders.pictures import fit, stack
+from mmexp.encoders.pictures import PictureTransform, stack
 from mmexp.encoders.unused import retire_unused
 from mmexp.types import Encoded, Prepared
 
@@ -20,10 +20,11 @@ Triple = tuple[float, float, float]
 class PictureEncoder(nn.Module):
     """Subclasses build themselves, define `features`, and call `settle` last.
 
-    `image_size` is the side S in pixels, `mean` and `std` are those of pixels from 0 to 1, `grid` says how many rows and
-    columns of tokens there are, in row-major order. One that can leave tokens out sets `sees_parts`, and its `features` takes
-    `keep (B, K)`, the places of those that stay; one that leaves some out in training sets `drop`, at the rate `patch_dropout`.
-    Where `gives_tokens` is false, nobody looks at tokens, and it may leave them out of its encoding.
+    `transform` makes squares of S pixels a side (`image_size`) of pictures, `mean` and `std` are those of pixels from 0 to 1,
+    `grid` says how many rows and columns of tokens there are, in row-major order. One that can leave tokens out sets
+    `sees_parts`, and its `features` takes `keep (B, K)`, the places of those that stay; one that leaves some out in training
+    sets `drop`, at the rate `patch_dropout`. Where `gives_tokens` is false, nobody looks at tokens, and it may leave them out of
+    its encoding.
     """
 
     modality = "image"
@@ -33,9 +34,9 @@ class PictureEncoder(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, image_size: int, mean: Sequence[float], std: Sequence[float]):
+    def __init__(self, transform: PictureTransform, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
-        self.image_size, self.shorter, self.squash = image_size, image_size, False
+        self.transform, self.image_size = transform, transform.size
         self.drop = None
         self.mean, self.std = tuple(mean), tuple(std)
         # Not part of the weights: they come from the configuration.
@@ -66,7 +67,7 @@ class PictureEncoder(nn.Module):
 
     def prepare(self, values: Sequence[Any]) -> Prepared:
         """Return `pixels (B, 3, S, S)` uint8 of PIL pictures."""
-        return {"pixels": stack([fit(p, self.image_size, self.shorter, self.squash) for p in values])}
+        return {"pixels": stack([self.transform(picture) for picture in values])}
 
     def forward(self, prepared: Prepared) -> Encoded:
         """Encode `pixels (B, 3, S, S)`: uint8, or floats from 0 to 1."""

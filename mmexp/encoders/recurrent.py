@@ -26,13 +26,13 @@ class Recurrent(TextEncoder):
         dim: PositiveInt = 192,
         depth: PositiveInt = 1,
         bidirectional: bool = True,
-        context: PositiveInt = 48,
+        context_length: PositiveInt = 48,
         tokenizer: str | None = None,
         dropout: Fraction = 0.0,
     ):
         if bidirectional and dim % 2:
             raise RequestError(f"dim={dim} does not divide into two directions.")
-        super().__init__(dim, context, tokenizer)
+        super().__init__(dim, context_length, tokenizer)
         self.dropout = nn.Dropout(dropout)
         self.embed = nn.Embedding(self.vocab_size, dim)
         make, width = {"gru": nn.GRU, "lstm": nn.LSTM}[kind], dim // (1 + bidirectional)

@@ -15,6 +15,7 @@ from mmexp.encoders.hub import from_hub
 from mmexp.encoders.names import in_one_line, nearest_of_many
 from mmexp.encoders.packages import SCHEME, load_in_order, located
 from mmexp.encoders.picture_encoder import PictureEncoder
+from mmexp.encoders.pictures import timm_transform
 from mmexp.errors import RequestError
 from mmexp.lean import load
 from mmexp.state_dicts import LoadReport, recorded, used_names, without_prefix
@@ -25,8 +26,9 @@ class TimmImage(PictureEncoder):
     """The model `name` with `options` for its constructor, fed with pictures of `image_size` pixels a side.
 
     `weights` is a local file (safetensors or pth) or `package:PACKAGE/PATH`, whose tensors are taken in their order;
-    `pretrained` downloads those that timm knows. Without either the weights are random and pictures are not cropped beyond
-    their proportions. `settings` replace timm's own of how pictures are prepared (mean, std, crop_pct, crop_mode).
+    `pretrained` downloads those that timm knows. Pictures are prepared as timm's `create_transform` does for these; without
+    either the weights are random and pictures are padded. `settings` replace timm's own of that (mean, std, crop_pct,
+    crop_mode, interpolation), and `fit` its crop_mode.
     `stem` are the channels of 3x3 convolutions that stand for the patch projection of a vision transformer
     (arXiv:2106.14881): where they grow, the stride is 2. `positions` are added to its patches (`learned`, `sine`, `sincos2d`)
     or told to its attention, of rows and columns (`relative`, `rotary`); None are the model's own. `patch_dropout` is the
@@ -45,6 +47,7 @@ class TimmImage(PictureEncoder):
         positions: Literal["learned", "sine", "sincos2d", "relative", "rotary"] | None = None,
         patch_dropout: Curriculum[Fraction] = 0.0,
         settings: dict[str, Any] | None = None,
+        fit: Literal["crop", "pad", "squash"] | None = None,
     ):
         load("timm", without=("wandb",))
         arguments = {**(options or {}), **_convolutional_stem(stem)}
@@ -52,11 +55,10 @@ class TimmImage(PictureEncoder):
         if positions:
             from mmexp.encoders.timm_positions import repositioned
 
-            trained = pretrained or weights is not None
             model = repositioned(
                 model,
                 positions,
-                trained,
+                pretrained or weights is not None,
                 lambda more: create(name, image_size, False, None, {**arguments, **more}, settings or {})[0],
             )
         from timm.data import resolve_model_data_config
@@ -64,12 +66,9 @@ class TimmImage(PictureEncoder):
         with in_one_line(f"settings of '{name}', {settings}"):
             data = resolve_model_data_config(model)
             size = image_size or data["input_size"][-1]
-            super().__init__(size, data["mean"], data["std"])
-            self.pretrained = pretrained or weights is not None
-            if self.pretrained or "crop_pct" in (settings or {}):
-                self.shorter = int(size / data["crop_pct"])
-            if self.pretrained or "crop_mode" in (settings or {}):
-                self.squash = data["crop_mode"] == "squash"
+            trained = pretrained or weights is not None
+            super().__init__(timm_transform(size, data, fit, trained, list(settings or {})), data["mean"], data["std"])
+            self.pretrained = trained
         self.model = model
         self.drop, self.patch_dropout = timm_features.take_patch_drop(model, patch_dropout), patch_dropout
         self.adapter_targets = timm_features.adapter_targets(model)
@@ -145,7 +144,8 @@ def create(
     built = f"timm could not build '{name}' with {arguments}"
     if pretrained or ":" in name:
         with from_hub(f"timm could not load '{name}'{how}"), recorded(f"timm's '{name}'{how}") as reports:
-            return make(pretrained=True, pretrained_cfg_overlay=settings or None), reports[-1] if reports else None
+            model = make(pretrained=pretrained, pretrained_cfg_overlay=settings or None)
+        return model, reports[-1] if reports else None
     with in_one_line(built):
         if weights is None or carried:
             model = make(pretrained_cfg_overlay=settings or None)

@@ -31,19 +31,19 @@ class Transformer(TextEncoder):
         dim: PositiveInt = 192,
         depth: PositiveInt = 3,
         heads: PositiveInt = 3,
-        context: PositiveInt = 48,
+        context_length: PositiveInt = 48,
         tokenizer: str | None = None,
         positions: Literal["learned", "sine", "relative", "rotary"] = "learned",
         dropout: Fraction = 0.0,
     ):
         if dim % heads:
             raise RequestError(f"dim={dim} does not divide into heads={heads}.")
-        super().__init__(dim, context, tokenizer)
+        super().__init__(dim, context_length, tokenizer)
         self.dropout = nn.Dropout(dropout)
         self.embed = nn.Embedding(self.vocab_size, dim)
         # As wide against the words as in arXiv:1706.03762, whose words have a deviation of 1.
-        self.positions = added(positions, (context,), dim, _WORDS)
-        self.relation = related(positions, (context,), dim, heads)
+        self.positions = added(positions, (context_length,), dim, _WORDS)
+        self.relation = related(positions, (context_length,), dim, heads)
         mark(self, positions)
         self.blocks = nn.ModuleList(Block(dim, heads, depth, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)

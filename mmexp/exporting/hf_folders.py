@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmexp.encoders.huggingface_text import HuggingFaceText
+from mmexp.encoders.pictures import crop_mode
 from mmexp.encoders.timm_image import TimmImage
 from mmexp.errors import RequestError
 from mmexp.exporting.subject import Subject
@@ -55,9 +56,9 @@ def _write_timm(node: Any, encoder: TimmImage, folder: Path) -> None:
         "input_size": [3, size, size],
         "mean": list(encoder.mean),
         "std": list(encoder.std),
-        "interpolation": "bicubic",
-        "crop_pct": size / encoder.shorter,
-        "crop_mode": "squash" if encoder.squash else "center",
+        "interpolation": encoder.transform.interpolation,
+        "crop_pct": encoder.transform.crop_pct,
+        "crop_mode": crop_mode(encoder.transform),
     }
     config: Any = TimmWrapperConfig(architecture=node["name"], model_args={**arguments, **(node.get("options") or {})})
     config.pretrained_cfg = about

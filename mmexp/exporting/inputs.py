@@ -1,6 +1,7 @@
 """What the towers' inputs are, for who prepares them without mmexp: `inputs.json`, and the tokenizer."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ def write(subject: Subject, folder: Path) -> None:
 
 def _about(encoder: Any, folder: Path) -> dict[str, Any]:
     if encoder.modality == "image":
-        size = encoder.image_size
-        way = "squashed to a square" if encoder.squash else f"the shorter side to {encoder.shorter}, the middle cut out"
-        return {"size": size, "prepare": f"RGB, bicubic, {way}; uint8, normalised inside"}
+        # Not every encoder of pictures is one of timm's or open_clip's.
+        transform = asdict(encoder.transform) if hasattr(encoder, "transform") else {"size": encoder.image_size}
+        return {**transform, "prepare": "RGB, fitted into a square as told here; uint8, normalised inside"}
     if encoder.modality == "text":
         told = {
             "context": encoder.context,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmexp.encoders.open_clip_image import OpenClipImage
 from mmexp.encoders.open_clip_text import OpenClipText
+from mmexp.encoders.pictures import resize_mode
 from mmexp.errors import RequestError
 from mmexp.exporting.subject import Subject
 from mmexp.exporting.towers import CAPTIONS, values_of
@@ -38,13 +39,12 @@ def write(subject: Subject, folder: Path) -> None:
     state["logit_scale"] = head.log_scale
     if hasattr(head, "bias"):
         told["init_logit_bias"], state["logit_bias"] = head.bias.item(), head.bias
-    mode = "squash" if image.squash else "shortest"
     seen = {
         "size": image.image_size,
         "mean": image.mean,
         "std": image.std,
-        "interpolation": "bicubic",
-        "resize_mode": mode,
+        "interpolation": image.transform.interpolation,
+        "resize_mode": resize_mode(image.transform),
     }
     (folder / CONFIG).write_text(json.dumps({"model_cfg": told, "preprocess_cfg": seen}, indent=2) + "\n")
     save_file({name: tensor.detach().contiguous().clone() for name, tensor in state.items()}, folder / WEIGHTS)

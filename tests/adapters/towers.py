@@ -111,7 +111,7 @@ def _tower(kind: str, folder: Path) -> Any:
     if kind == "transformer":
         file = folder / "tokenizer.json"
         words_tokenizer().save(str(file))
-        return Transformer(dim=24, depth=2, heads=2, context=32, tokenizer=str(file))
+        return Transformer(dim=24, depth=2, heads=2, context_length=32, tokenizer=str(file))
     if kind in TEXTS:
         return HuggingFaceText(TEXTS[kind](folder))
     makes = {"open_clip_image": OpenClipImage, "open_clip_text": OpenClipText}

@@ -30,7 +30,7 @@ def test_settings_that_no_weight_shows_count():
 
 
 def test_what_a_module_counts_and_its_mode_do_not_count():
-    encoder = Transformer(dim=12, depth=1, heads=3, context=4)
+    encoder = Transformer(dim=12, depth=1, heads=3, context_length=4)
     before = of_module(encoder)
     encoder.prepare(["a text of more than four tokens"])
     assert encoder.cut == 1

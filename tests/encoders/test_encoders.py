@@ -111,7 +111,7 @@ def image_encoder(request, tmp_path_factory, clip_folder):
 def text_encoder(request, tokenizer_file, bert_folder, clip_folder):
     torch.manual_seed(0)
     if request.param == "transformer":
-        return Transformer(dim=48, heads=3, context=16, tokenizer=tokenizer_file)
+        return Transformer(dim=48, heads=3, context_length=16, tokenizer=tokenizer_file)
     return HuggingFaceText(bert_folder) if request.param == "huggingface" else OpenClipText(clip_folder)
 
 

@@ -114,7 +114,7 @@ def test_mobilenet_is_that_of_its_package():
         )
         encoded = ours({"pixels": pixels})
     torch.testing.assert_close(encoded.tokens, expected.flatten(2).transpose(1, 2), atol=1e-4, rtol=1e-3)
-    assert ours.pretrained and ours.shorter == ours.image_size
+    assert ours.pretrained and ours.transform.crop_pct == 1
 
 
 @carried(LITE)
@@ -138,7 +138,7 @@ def test_efficientnet_knows_fruit_when_it_sees_them():
 
 @carried(MINILM)
 def test_minilm_is_that_of_its_folder_and_knows_what_is_alike():
-    encoder = HuggingFaceText(MINILM, context=64).eval()
+    encoder = HuggingFaceText(MINILM, context_length=64).eval()
     texts = ["a man rides a horse", "somebody on horseback", "the stock market fell"]
     with torch.no_grad():
         encoded = encoder(encoder.prepare(texts))

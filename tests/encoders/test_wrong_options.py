@@ -34,6 +34,6 @@ def test_one_line(make, said):
 
 def test_the_way_of_cropping_counts_by_itself():
     plain, squashed = (TimmImage("resnet10t", 32, settings=s) for s in (None, {"crop_mode": "squash"}))
-    assert (plain.squash, squashed.squash) == (False, True)
-    assert plain.shorter == squashed.shorter == 32, "nothing is cut off"
-    assert not TimmImage("resnet10t", 32, settings={"crop_pct": 0.5}).squash
+    assert (plain.transform.fit, squashed.transform.fit) == ("pad", "squash")
+    assert plain.transform.scale == squashed.transform.scale == 32, "nothing is cut off"
+    assert TimmImage("resnet10t", 32, settings={"crop_pct": 0.5}).transform.fit == "pad"

@@ -21,7 +21,7 @@ KNOWN = Supervision(frozenset({"labels"}), CLASSES, (3, 3, 2))
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return Model({"image": TinyImage(), "text": Transformer(dim=24, depth=1, heads=2, context=16)}, NoFusion({}))
+    return Model({"image": TinyImage(), "text": Transformer(dim=24, depth=1, heads=2, context_length=16)}, NoFusion({}))
 
 
 @pytest.fixture
