@@ -15,6 +15,8 @@ from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 
+from mmexp import swapped_towers
+
 GROUP = "adapter"
 # Those of conf/train.yaml; of another name, such as that of a second column of texts, the choice is added.
 KNOWN = ("image", "text", "audio", "video", "fusion")
@@ -31,7 +33,12 @@ class _PerTower:
     """What is asked below the name of a tower is what stands in the group itself."""
 
     def load_config(self, config_path: str) -> ConfigResult:
-        return super().load_config(_shared(config_path))  # type: ignore[misc]
+        result: ConfigResult = super().load_config(_shared(config_path))  # type: ignore[misc]
+        swapped_towers.without_swapped(config_path, result.config, self._content)
+        return result
+
+    def _content(self, path: str) -> Any:
+        return super().load_config(path).config if self.is_config(path) else None  # type: ignore[misc]
 
     def is_config(self, config_path: str) -> bool:
         return super().is_config(_shared(config_path))  # type: ignore[misc]
@@ -58,8 +65,10 @@ class ImportlibResourcesConfigSource(_PerTower, importlib_resources_config_sourc
         # Hydra's own configuration is such a package too.
         place = self.path, _shared(config_path)
         if place not in _READ:
-            _READ[place] = super().load_config(config_path)
-        return deepcopy(_READ[place])
+            _READ[place] = super(_PerTower, self).load_config(_shared(config_path))
+        result = deepcopy(_READ[place])
+        swapped_towers.without_swapped(config_path, result.config, self._content)
+        return result
 
 
 class FileConfigSource(_PerTower, file_config_source.FileConfigSource):
@@ -69,6 +78,7 @@ class FileConfigSource(_PerTower, file_config_source.FileConfigSource):
 def register() -> None:
     """Have Hydra look its choices up so."""
     Plugins.instance()  # Hydra's own sources are there only then
+    swapped_towers.register()
     own = (ImportlibResourcesConfigSource, FileConfigSource)
     SourcesRegistry.instance().types.update({source.scheme(): source for source in own})
 

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
 
-from mmexp.compose import compose, override
+from mmexp.compose import compose, override, resolved
 from mmexp.config import GROUPS, check
 from mmexp.data.loading import Loading
 
@@ -144,3 +144,40 @@ def test_what_becomes_of_a_configuration_changes_nothing_for_the_next():
 )
 def test_a_text_override_is_that_text(text):
     assert str(OverridesParser.create().parse_override(override("name", text)).value()) == text
+
+
+@pytest.mark.parametrize(
+    ("request_", "place", "alone"),
+    [
+        (["encoder=student", "encoder/text=minilm_offline"], "text", ["encoder/text=minilm_offline"]),
+        (["encoder=student", "encoder/text=gru"], "text", ["encoder/text=gru"]),
+        (["encoder=student", "encoder/image=cnn"], "image", ["encoder/image=cnn"]),
+        (
+            ["encoder=student", "encoder/image@encoder.video.image=cnn"],
+            "video",
+            ["encoder/image@encoder.video.image=cnn"],
+        ),
+        (["experiment=fusions", "encoder/text=minilm_offline"], "text", ["encoder/text=minilm_offline"]),
+        (["experiment=easy_vqa", "encoder=vit"], "image", ["encoder=vit"]),
+        (["experiment=moving", "encoder=resnet"], "video", ["encoder=resnet"]),
+        (
+            ["encoder=student", "encoder/text=bert", "encoder.text.context_length=9"],
+            "text",
+            ["encoder/text=bert", "encoder.text.context_length=9"],
+        ),
+    ],
+    ids=str,
+)
+def test_keys_that_a_preset_sets_of_a_tower_do_not_reach_the_one_chosen_instead(request_, place, alone):
+    whole, choices = resolved(compose(request_))
+    check(whole, choices)
+    assert whole["encoder"][place] == resolved(compose(alone))[0]["encoder"][place]
+
+
+def test_a_preset_keeps_its_keys_of_the_towers_that_stay():
+    student = resolved(compose(["encoder=student"]))[0]["encoder"]
+    assert student["text"]["dim"] == 96 and student["image"]["options"]["embed_dim"] == 96
+    swapped = resolved(compose(["encoder=student", "encoder/text=gru"]))[0]["encoder"]
+    assert swapped["image"] == student["image"] and swapped["video"] == student["video"]
+    same = resolved(compose(["encoder=student", "encoder/text=transformer"]))[0]["encoder"]
+    assert same == student
