@@ -15,6 +15,8 @@ from mmexp.runs.record import hardware_facts
 from mmexp.sweeps.pruning import pruned
 from mmexp.training.checkpoint import early_stop
 from mmexp.training.optimizer import Schedule, peak
+from mmexp.truncation import spread, truncated
+from mmexp.types import AS_IT_IS
 
 
 def opening(experiment: Experiment, request: Request) -> str:
@@ -42,9 +44,29 @@ def started(experiment: Experiment) -> list[str]:
         *whole,
         *(f"weights of encoder {name}: {origin}" for name, origin in experiment.towers.items()),
         *(f"encoder {name}: {report}" for name, report in _without_weights(experiment)),
+        *_cut_captions(experiment),
         *([f"not trained, since no loss depends on it: {resting}"] if resting else []),
         *([f"in the data, and read by no encoder: {unread}"] if unread else []),
     ]
+
+
+def _cut_captions(experiment: Experiment) -> list[str]:
+    """Return in a line for each text encoder how many captions of `train` are cut, none where none are."""
+    samples: Any = experiment.train.dataset
+    lines = []
+    for name, encoder in experiment.task.model.encoders.items():
+        if encoder.modality != "text" or not hasattr(encoder, "cut"):
+            continue
+        places = [(row, AS_IT_IS) for row in spread(len(samples))]
+        found = truncated(encoder, [text for text in samples.values(name, places, None) if text])
+        of = "" if len(places) == len(samples) else f" (of {len(samples):,})"
+        alike = f"; {found.alike:,} of them differ from another one only behind the cut" if found.alike else ""
+        if found.cut:
+            lines.append(
+                f"captions cut: {found.cut:,} of {found.captions:,} rows of train{of} are longer than "
+                f"encoder.{name}.context_length={found.length} tokens{alike}"
+            )
+    return lines
 
 
 def _without_weights(experiment: Experiment) -> list[tuple[str, str]]:

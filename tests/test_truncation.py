@@ -1,0 +1,43 @@
+"""Captions that are cut are counted, and reported before a run begins."""
+
+from PIL import Image
+
+from mmexp.encoders.transformer import Transformer
+from mmexp.truncation import Truncated, truncated
+
+
+def test_cut_captions_and_those_alike_behind_the_cut_are_counted():
+    encoder = Transformer(dim=12, depth=1, heads=3, context_length=6)
+    captions = [
+        "a cat",
+        "one two three four five six seven",
+        "one two three four five six eight",
+        "red blue green sun moon sea",
+    ]
+    lengths = [len(encoder.tokenizer.encode(caption).ids) for caption in captions]
+    assert [length > 6 for length in lengths] == [False, True, True, True]
+    assert truncated(encoder, captions) == Truncated(cut=3, captions=4, alike=2, length=6)
+    assert encoder.cut == 0, "what training cuts is counted apart"
+
+
+def test_a_run_reports_them(mmexp, tmp_path):
+    lines = ["image,caption"]
+    for number in range(12):
+        Image.new("RGB", (8, 8), (20 * number, 0, 0)).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{'a small thing of which much is written ' * (number % 3)}number {number}")
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    towers = ("encoder=cnn", "encoder.image.options.channels=[8,8,8,8]", "encoder.text.dim=12", "encoder.text.depth=1")
+    data = ("data=table", "data.train=t.csv", "data.val=t.csv", "data.batch_size=4", "data.num_workers=0")
+    rest = (
+        "fusion=none",
+        "objective=contrastive",
+        "budget.steps=1",
+        "evaluate=false",
+        "encoder.text.context_length=10",
+    )
+    status, out, err = mmexp("train", *towers, *data, *rest)
+    assert status == 0, err
+    assert (
+        "captions cut: 4 of 12 rows of train are longer than encoder.text.context_length=10 tokens; 4 of them differ"
+        in out
+    )
