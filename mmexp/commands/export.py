@@ -41,12 +41,18 @@ def main(arguments: Sequence[str]) -> int:
             raise RequestError(
                 f"--format {form}: what was written says other vectors than the run, by {off:.1e}; nothing is kept."
             )
-        (beside / "README.md").write_text(card(run, json.loads((run / "run.json").read_text()), form))
+        more = form_of.about(subject) if hasattr(form_of, "about") else []
+        (beside / "README.md").write_text(card(run, json.loads((run / "run.json").read_text()), form, more))
         beside.chmod(0o755)
         beside.rename(out)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     print(f"{out}: {form}, vectors as the run's to {off:.1e} (at most {form_of.TOLERANCE:.0e})")
+    if how := (subject.config.get("compression") or {}).get("quantize"):
+        print(
+            f"compression.quantize={how}: written with the weights as they were rounded, to be computed with in fp32; the run's "
+            f"own integer arithmetic gives vectors that differ by up to {_integer_difference(run, subject):.1e}"
+        )
     return 0
 
 
@@ -55,8 +61,24 @@ def _subject(run: Path, merged: bool) -> Any:
     from mmexp.exporting.subject import Subject
 
     config = build.run_config(run)
-    model, heads = build.restore(run, merged)
+    # No other library computes with PyTorch's packed integers: what is written are the numbers that they stand for.
+    model, heads = build.restore(run, merged, computing=False)
     return Subject(str(run), config, model, heads, build.adapters_of(config, model))
+
+
+def _integer_difference(run: Path, subject: Any) -> float:
+    """Return how far the vectors of a quantized run, as it computes, are from those of its weights in fp32."""
+    import torch
+
+    from mmexp import build
+    from mmexp.exporting.towers import farthest, prepared_rows, towers
+
+    with torch.no_grad():
+        off = []
+        for name, tower in towers(*build.restore(run), str(run)).items():
+            rows = list(prepared_rows(tower).values())
+            off.append(farthest(subject.towers[name], {len(rows[0]): tower(*rows)}))
+    return max(off)
 
 
 def _asked(arguments: list[str]) -> tuple[Path, dict[str, str]]:
@@ -74,14 +96,14 @@ def _asked(arguments: list[str]) -> tuple[Path, dict[str, str]]:
     return Path(words[0]), options
 
 
-def card(run: Path, record: Mapping[str, Any], form: str) -> str:
-    """Return the model card: what it is, what it learned from, and what was measured."""
+def card(run: Path, record: Mapping[str, Any], form: str, more: Sequence[str] = ()) -> str:
+    """Return the model card: what it is, `more` lines of its form, what it learned from, and what was measured."""
     file = run / "metrics.json"
     metrics = json.loads(file.read_text()) if file.is_file() else {}
     told = {name: value for name, value in metrics.items() if not name.endswith(("_chance", "candidates"))}
     parents = [f"- {one['role']}: {Path(one['path']).name} ({one['weights']})" for one in record.get("parents") or []]
     lines = [
-        *(f"# {record.get('name') or run.name}", "", f"Written by mmexp in the form of {form}.", ""),
+        *(f"# {record.get('name') or run.name}", "", f"Written by mmexp in the form of {form}.", "", *more),
         *("## What it learned from", "", f"`{record['command']}`", "", f"Data: {record.get('data_fingerprint')}.", ""),
         *(["## Parents", "", *parents, ""] if parents else []),
         *("## What was measured", "", "| measure | value |", "|---|---|"),

@@ -113,8 +113,12 @@ def _hands_on(layer: Any, encoder: Any) -> bool:
     )
 
 
-def zero(module: nn.Module, share: float) -> None:
-    """Set `share` of the weights of linear layers and convolutions to zero: the smallest of all (`torch.nn.utils.prune`)."""
+def zero(module: nn.Module, share: float) -> dict[str, int]:
+    """Set `share` of the weights of linear layers and convolutions to zero: the smallest of all (`torch.nn.utils.prune`).
+
+    Returns:
+        How many weights are `zero`, of how many of `layers` and of how many in `all`: embeddings, norms and biases stay.
+    """
     from torch.nn.utils import prune as torch_prune
 
     layers = [(layer, "weight") for layer in module.modules() if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d)]
@@ -123,6 +127,10 @@ def zero(module: nn.Module, share: float) -> None:
     torch_prune.global_unstructured(layers, torch_prune.L1Unstructured, amount=share)
     for layer, name in layers:
         torch_prune.remove(layer, name)
+    weights = [layer.weight for layer, _ in layers]
+    zeros = sum(int((weight == 0).sum()) for weight in weights)
+    every = sum(parameter.numel() for parameter in module.parameters())
+    return {"zero": zeros, "layers": sum(weight.numel() for weight in weights), "all": every}
 
 
 def keep_zeros(module: nn.Module) -> None:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from mmexp.attention import fast_attention
 from mmexp.curriculum import Curriculum, current
-from mmexp.encoders.pictures import PictureTransform, stack
+from mmexp.encoders.pictures import PictureTransform, mean_colour, stack
 from mmexp.encoders.unused import retire_unused
 from mmexp.types import Encoded, Prepared
 
@@ -20,11 +20,11 @@ Triple = tuple[float, float, float]
 class PictureEncoder(nn.Module):
     """Subclasses build themselves, define `features`, and call `settle` last.
 
-    `transform` makes squares of S pixels a side (`image_size`) of pictures, `mean` and `std` are those of pixels from 0 to 1,
-    `grid` says how many rows and columns of tokens there are, in row-major order. One that can leave tokens out sets
-    `sees_parts`, and its `features` takes `keep (B, K)`, the places of those that stay; one that leaves some out in training
-    sets `drop`, at the rate `patch_dropout`. Where `gives_tokens` is false, nobody looks at tokens, and it may leave them out of
-    its encoding.
+    `transform` makes squares of S pixels a side (`image_size`) of pictures; given as S alone it pads them. `mean` and `std` are
+    those of pixels from 0 to 1, `grid` says how many rows and columns of tokens there are, in row-major order. One that can
+    leave tokens out sets `sees_parts`, and its `features` takes `keep (B, K)`, the places of those that stay; one that leaves
+    some out in training sets `drop`, at the rate `patch_dropout`. Where `gives_tokens` is false, nobody looks at tokens, and it
+    may leave them out of its encoding.
     """
 
     modality = "image"
@@ -34,8 +34,10 @@ class PictureEncoder(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, transform: PictureTransform, mean: Sequence[float], std: Sequence[float]):
+    def __init__(self, transform: PictureTransform | int, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
+        if isinstance(transform, int):
+            transform = PictureTransform(transform, "pad", fill=mean_colour(mean))
         self.transform, self.image_size = transform, transform.size
         self.drop = None
         self.mean, self.std = tuple(mean), tuple(std)

@@ -1,7 +1,7 @@
 """A run's towers in the form of the transformers library: a folder a tower, with its processor, that AutoModel loads.
 
-What stands behind a tower here, the mean of its tokens or its own pooling, and the linear map into the common space, is in
-`heads.safetensors`: `vectors = normalize(pooled @ TOWER.weight.T)`.
+A text folder states its pooling and the most tokens of a text as sentence-transformers does. The linear map into the common
+space is in `heads.safetensors`: `vectors = normalize(pooled @ TOWER.weight.T)`.
 """
 
 from pathlib import Path
@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from mmexp.encoders.huggingface_text import HuggingFaceText
 from mmexp.encoders.pictures import crop_mode
+from mmexp.encoders.text_models import pool, stated_pooling
 from mmexp.encoders.timm_image import TimmImage
 from mmexp.errors import RequestError
 from mmexp.exporting.subject import Subject
-from mmexp.exporting.towers import Tower, farthest, prepared_rows
+from mmexp.exporting.text_folders import read_texts, save_tokenizer, state_pooling
+from mmexp.exporting.towers import Tower, farthest, values_of
 
 HEADS = "heads.safetensors"
 TOLERANCE = 1e-5
@@ -29,7 +31,8 @@ def write(subject: Subject, folder: Path) -> None:
         encoder = tower.encoder
         if isinstance(encoder, HuggingFaceText):
             encoder.model.save_pretrained(folder / name)
-            encoder.tokenizer.save_pretrained(folder / name)
+            save_tokenizer(encoder, folder / name)
+            state_pooling(encoder, folder / name)
         elif isinstance(encoder, TimmImage):
             _write_timm(subject.config["encoder"][name], encoder, folder / name)
         else:
@@ -79,24 +82,24 @@ def difference(subject: Subject, folder: Path) -> float:
 
     heads = load_file(folder / HEADS)
     off = [
-        farthest(tower, {3: _said(tower, folder / name, heads[f"{name}.weight"])})
+        farthest(tower, {len(values_of(tower.encoder)): _said(tower, folder / name, heads[f"{name}.weight"])})
         for name, tower in subject.towers.items()
     ]
     return max(off)
 
 
 def _said(tower: Tower, folder: Path, head: Tensor) -> Tensor:
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoImageProcessor, AutoModel
 
-    loaded = AutoModel.from_pretrained(folder).eval()
-    prepared = prepared_rows(tower)
-    if tower.encoder.modality == "text":
-        from mmexp.exporting.towers import CAPTIONS
-
-        told = AutoTokenizer.from_pretrained(folder)(list(CAPTIONS), padding=True, return_tensors="pt")
-        tokens, mask = loaded(**told).last_hidden_state, told["attention_mask"][..., None]
-        pooled = (tokens * mask).sum(1) / mask.sum(1)
+    encoder: Any = tower.encoder
+    loaded, values = AutoModel.from_pretrained(folder).eval(), values_of(encoder)
+    if encoder.modality == "text":
+        told = read_texts(folder, values)
+        tokens = loaded(input_ids=told["ids"], attention_mask=told["mask"].long()).last_hidden_state
+        pooled = pool(tokens, told["mask"], stated_pooling(str(folder)))
     else:
-        pixels = tower.encoder._normalised(prepared)
+        # One by one: the processor stacks what is of one size before it has made it so.
+        processor = AutoImageProcessor.from_pretrained(folder)
+        pixels = torch.cat([processor(value, return_tensors="pt")["pixel_values"] for value in values])
         pooled = loaded(pixel_values=pixels).pooler_output
     return nn.functional.normalize(pooled.flatten(1) @ head.T, dim=-1)

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from mmexp.exporting.subject import Subject
-from mmexp.exporting.towers import prepared_rows
+from mmexp.exporting.text_folders import read_file, save_tokenizer
+from mmexp.exporting.towers import Tower, prepared_rows, values_of
+from mmexp.types import Prepared
 
 
 def write(subject: Subject, folder: Path) -> None:
@@ -32,14 +34,10 @@ def _about(encoder: Any, folder: Path) -> dict[str, Any]:
     if encoder.modality == "text":
         told = {
             "context": encoder.context,
-            "prepare": "ids with the tokenizer's marks, padded; mask true where a token is real",
+            "prepare": "ids with the tokenizer's marks, cut at the context (tokenizer.json does that; AutoTokenizer with "
+            "truncation=True), padded behind; mask true where a token is real",
         }
-        tokenizer = encoder.tokenizer
-        if hasattr(tokenizer, "save_pretrained"):
-            tokenizer.save_pretrained(folder)
-        elif hasattr(tokenizer, "to_str"):
-            folder.mkdir()
-            tokenizer.save(str(folder / "tokenizer.json"))
+        save_tokenizer(encoder, folder)
         return told
     if encoder.modality == "audio":
         return {
@@ -48,3 +46,12 @@ def _about(encoder: Any, folder: Path) -> dict[str, Any]:
             "prepare": "mono, float32, zeros behind",
         }
     return {}
+
+
+def as_others_prepare(tower: Tower, folder: Path) -> Prepared:
+    """Return the rows by which an export is checked, texts by the tokenizer that was written beside it, where it is one."""
+    encoder: Any = tower.encoder
+    file = folder / f"{tower.name}-tokenizer" / "tokenizer.json"
+    if encoder.modality != "text" or not file.is_file():
+        return prepared_rows(tower)
+    return read_file(file, values_of(encoder), encoder.pad_token_id)

@@ -11,7 +11,7 @@ from torch import Tensor
 from mmexp.errors import RequestError
 from mmexp.exporting import inputs
 from mmexp.exporting.subject import Subject
-from mmexp.exporting.towers import Tower, farthest, prepared_rows, program
+from mmexp.exporting.towers import Tower, farthest, prepared_rows, program, row_counts
 
 TOLERANCE = 1e-5
 
@@ -38,18 +38,23 @@ def write(subject: Subject, folder: Path) -> None:
 
 
 def difference(subject: Subject, folder: Path) -> float:
-    """Return how far what onnxruntime says is from the run's vectors, at most, of one row and of several."""
-    return max(farthest(tower, _said(folder / f"{name}.onnx", tower)) for name, tower in subject.towers.items())
+    """Return how far what onnxruntime says is from the run's vectors, at most, of one row and of several.
+
+    Texts go through the tokenizer that was written beside the graph.
+    """
+    return max(farthest(tower, _said(folder, tower)) for tower in subject.towers.values())
 
 
-def _said(file: Path, tower: Tower) -> dict[int, Tensor]:
+def _said(folder: Path, tower: Tower) -> dict[int, Tensor]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    prepared = {name: part.numpy() for name, part in prepared_rows(tower).items()}
+    session = onnxruntime.InferenceSession(
+        str(folder / f"{tower.name}.onnx"), options, providers=["CPUExecutionProvider"]
+    )
+    prepared = {name: part.numpy() for name, part in inputs.as_others_prepare(tower, folder).items()}
     return {
         rows: torch.from_numpy(session.run(None, {name: part[:rows] for name, part in prepared.items()})[0])
-        for rows in (1, 3)
+        for rows in row_counts(prepared_rows(tower))
     }

@@ -13,7 +13,7 @@ from mmexp.encoders.open_clip_text import OpenClipText
 from mmexp.encoders.pictures import resize_mode
 from mmexp.errors import RequestError
 from mmexp.exporting.subject import Subject
-from mmexp.exporting.towers import CAPTIONS, values_of
+from mmexp.exporting.towers import values_of
 from mmexp.model import Model
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
@@ -33,8 +33,13 @@ def write(subject: Subject, folder: Path) -> None:
     told = _model_config(str(config["encoder"]["image"]["name"]))
     width = head.heads["image"].out_features
     told |= {"embed_dim": width, "custom_text": True}
+    told["vision_cfg"] = {**told["vision_cfg"], "image_size": image.image_size}
+    told["text_cfg"] = {**told["text_cfg"], "context_length": text.context}
     state = {f"visual.{name}": tensor for name, tensor in image.model.state_dict().items()}
     state |= {f"text.{name}": tensor for name, tensor in text.model.state_dict().items()}
+    # Of a context shorter than the model's own the last positions are not used.
+    positions = state["text.positional_embedding"]
+    state["text.positional_embedding"] = positions[: text.context + (text.model.cls_emb is not None)]
     state |= {"visual.proj": head.heads["image"].weight.T, "text.text_projection": head.heads["text"].weight.T}
     state["logit_scale"] = head.log_scale
     if hasattr(head, "bias"):
@@ -45,6 +50,7 @@ def write(subject: Subject, folder: Path) -> None:
         "std": image.std,
         "interpolation": image.transform.interpolation,
         "resize_mode": resize_mode(image.transform),
+        "fill_color": image.transform.fill,
     }
     (folder / CONFIG).write_text(json.dumps({"model_cfg": told, "preprocess_cfg": seen}, indent=2) + "\n")
     save_file({name: tensor.detach().contiguous().clone() for name, tensor in state.items()}, folder / WEIGHTS)
@@ -85,7 +91,7 @@ def difference(subject: Subject, folder: Path) -> float:
     """
     import open_clip
 
-    pictures, captions = values_of(subject.model.encoders["image"]), list(CAPTIONS)
+    pictures, captions = (values_of(subject.model.encoders[name]) for name in ("image", "text"))
     loaded, _, prepare = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     loaded.eval()
     pixels: Tensor = torch.stack([prepare(picture) for picture in pictures])

