@@ -59,6 +59,14 @@ class LoadReport:
                 f"{_counted(self.unexpected, 'unexpected')}. Name the model that they were trained as, or other weights."
             )
 
+    def require_equal(self, source: str) -> None:
+        """Raise RequestError where tensors are missing or unexpected."""
+        self.require(source)
+        if self.unexpected:
+            raise RequestError(
+                f"{source} holds other weights than its configuration has places for: {_counted(self.unexpected, 'unexpected')}."
+            )
+
 
 def _own_name(name: str) -> str:
     return _PARAMETRIZED.sub(r"\1", name)
@@ -108,6 +116,18 @@ def _best_prefixes(state: StateDict, expected: Collection[str]) -> list[str]:
     return (
         [p for p, count in counts.items() if count == most] if most > max(as_they_are, _LEAST * len(expected)) else []
     )
+
+
+def load(module: nn.Module, state: StateDict, source: str) -> LoadReport:
+    """Copy `state` into `module`, one common prefix of its names removed, and return what was found.
+
+    Raises:
+        RequestError: a shape differs.
+    """
+    state, prefix = without_prefix(state, module.state_dict())
+    with recorded(source) as reports:
+        module.load_state_dict(state)
+    return replace(reports[-1], prefix=prefix, given={})
 
 
 @contextmanager

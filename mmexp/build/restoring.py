@@ -18,6 +18,7 @@ from mmexp.model import Model
 from mmexp.runs.parents import checkpoints
 from mmexp.shapes import TeacherShape
 from mmexp.signatures import signature
+from mmexp.state_dicts import load
 from mmexp.trust import check_targets
 from mmexp.weights import read_quantization, read_weights
 
@@ -81,7 +82,7 @@ def restore(path: Path, merged: bool = True, computing: bool = True) -> tuple[Mo
         fit(whole, weights)
     adapters = adapters_of(config, built)
     put_on(built, adapters, adapted(weights, adapters))
-    whole.load_state_dict(weights)
+    load(whole, weights, f"'{path}'").require_equal(f"'{path}'")
     for name, part in parts_of(built).items() if merged else ():
         adapters[name].merge(part)
     if how := (config.get("compression") or {}).get("quantize") if computing else None:

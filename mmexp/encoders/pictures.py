@@ -98,8 +98,8 @@ def timm_transform(
         size: the side in pixels.
         config: as of `timm.data.resolve_model_data_config`.
         fit: what was asked for instead of timm's crop_mode; another one cuts nothing off the resized side.
-        trained: whether the model has trained weights. Without them `crop_pct` and `crop_mode` count only where they are
-            `stated`, and pictures are padded.
+        trained: whether the model has trained weights. Without them the configuration counts only where it is `stated`:
+            pictures are padded, and resized by bicubic interpolation.
         stated: the keys of `config` that the user gave.
     """
     own = (
@@ -111,7 +111,8 @@ def timm_transform(
     scale = int(size / config["crop_pct"]) if cuts else size
     # Where crop_pct is above 1, torchvision's CenterCrop makes black borders.
     fill = (0, 0, 0) if fit is None and own != "pad" else mean_colour(config["mean"])
-    return PictureTransform(size, fit or own, scale, _interpolation(str(config["interpolation"])), fill)
+    interpolation = config["interpolation"] if trained or "interpolation" in stated else "bicubic"
+    return PictureTransform(size, fit or own, scale, _interpolation(str(interpolation)), fill)
 
 
 def open_clip_transform(size: int, config: dict[str, Any], fit: Fit | None, trained: bool) -> PictureTransform:

@@ -167,3 +167,12 @@ def test_weights_below_a_prefix_are_loaded_and_it_is_reported(folder):
 def test_an_encoder_that_the_named_weights_do_not_fit_is_refused(folder):
     with pytest.raises(RequestError, match=r"encoders.text is there and does not fit.*encoder.image.weights=base"):
         assembled(folder, "init_from=base", "encoder.text.dim=48")
+
+
+def test_a_checkpoint_that_lacks_weights_of_its_configuration_is_refused_in_one_line(folder, tmp_path):
+    stored = read_weights(build.best_checkpoint(folder / "base"))
+    (tmp_path / "w.yaml").write_text((folder / "base" / "config.yaml").read_text())
+    torch.save({n: t for n, t in stored.items() if "blocks.0.fc1" not in n}, tmp_path / "w.pt")
+    with pytest.raises(RequestError, match=r"missing \(model.encoders.text.blocks.0.fc1") as caught:
+        build.restore(tmp_path / "w.pt")
+    assert "\n" not in str(caught.value)
