@@ -1,7 +1,7 @@
 """Whether a run may go on from a checkpoint: what is asked is compared with what the checkpoint was made by."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,11 @@ def continuation(request: Request) -> Continuation | None:
     if checkpoint is None:
         return None
     step, made_by = steps_before(checkpoint), read_made_by(checkpoint)
-    differing = differences(made_by.get("config") or {}, plain(request.config)) if made_by.get("config") else {}
+    before, named = (
+        made_by.get("config"),
+        [o.lstrip("+~").partition("=")[0].replace("/", ".") for o in request.overrides],
+    )
+    differing = differences(before, plain(request.config), named) if before else {}
     _check_allowed(request.config)
     refused = {key: both for key, both in differing.items() if not _may_change(key, request.config)}
     if refused:
@@ -53,16 +57,24 @@ def read_made_by(checkpoint: Path) -> dict[str, Any]:
     return {"config": plain(OmegaConf.to_container(OmegaConf.load(file)))} if file.is_file() else {}
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], named: Sequence[str] = ()
+) -> dict[str, tuple[Any, Any]]:
     """Return the keys in which two configurations differ in more than what is free, with both values.
 
-    Of a part that is another one altogether only `_target_` is named.
+    Of a part that is another one altogether only `_target_` is named. Keys that `before` lacks are new in this version of the
+    code, unless an override names them.
+
+    Args:
+        before: the configuration of the run that wrote the checkpoint.
+        now: the one that is asked for.
+        named: keys of the overrides.
     """
     one, other = flat(before), flat(now)
     found = {
         key: (one.get(key), other.get(key))
         for key in dict.fromkeys([*one, *other])
-        if one.get(key) != other.get(key) and not under(key, FREE)
+        if one.get(key) != other.get(key) and not under(key, FREE) and (key in one or under(key, named))
     }
     parts = [key.removesuffix("_target_") for key in found if key.endswith("_target_")]
     return {k: both for k, both in found.items() if k.endswith("_target_") or not k.startswith(tuple(parts))}

@@ -62,7 +62,7 @@ def facts(experiment: Any) -> list[tuple[str, str]]:
         ("weights from", experiment.loaded.source if experiment.loaded else "the seed alone"),
         *((f"but encoder {name} from", origin) for name, origin in experiment.towers.items()),
         ("rows", ", ".join(f"{name} {n:,}" for name, n in rows.items())),
-        ("steps", f"{steps:,} of {len(batch['index'])} rows"),
+        ("steps", f"{steps:,} of {len(batch['index'])} rows (budget.{experiment.length.limit})"),
         ("FLOPs a step", f"{cost.flops / 1e9:,.1f} G"),
         ("memory", f"{(weights + state + cost.activation_bytes) / 1e6:,.0f} MB (weights, optimizer, activations)"),
         ("time of a step", f"about {seconds:.2f} s here, so {steps * seconds / 60:.1f} min of training"),

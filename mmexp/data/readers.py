@@ -73,7 +73,8 @@ def read_table(path: str, skip: bool = False, each_line: bool = False) -> Table:
 def _read(path: str, how: Reading) -> Table:
     if path.startswith("hf://"):
         return _hugging_face(path)
-    if "{" in path:
+    # A file or folder may have braces in its name.
+    if "{" in path and not Path(path).expanduser().exists():
         from braceexpand import braceexpand
 
         try:

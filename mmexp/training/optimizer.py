@@ -143,14 +143,14 @@ def peak(schedule: Schedule, steps: int) -> tuple[int, float] | None:
         steps: optimizer steps of the training.
 
     Returns:
-        The step, from 0, and the factor on the optimizer's rate; None for a schedule that is no `LambdaLR`.
+        The step, from 0, and the factor on the optimizer's rate; None for a schedule that is none of this module's.
     """
-    made = schedule(optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), steps)
-    if not isinstance(made, LambdaLR):
+    if getattr(schedule, "func", schedule).__module__ != __name__:
         return None
-    factors = [made.lr_lambdas[0](step) for step in range(steps)]
-    highest = max(factors)
-    return factors.index(highest), highest
+    factor = schedule(optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), steps).lr_lambdas[0]
+    # These rise once, to the full rate at most.
+    step = next((step for step in range(steps) if factor(step) >= 1.0), steps - 1)
+    return step, factor(step)
 
 
 def _flat(_: float) -> float:

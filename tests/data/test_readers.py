@@ -86,6 +86,11 @@ def tars(folder: Path) -> str:
     return str(folder / "shard-{0..1}.tar")
 
 
+def braces(folder: Path) -> Path:
+    (folder / "{0..1}").mkdir()
+    return folder / "{0..1}"
+
+
 WAYS = {
     "csv": lambda folder: separated(folder, ".csv", ","),
     "tsv": lambda folder: separated(folder, ".tsv", "\t"),
@@ -94,6 +99,7 @@ WAYS = {
     "parquet": parquet,
     "parquet with bytes": parquet_with_bytes,
     "folder with metadata": folder_with_metadata,
+    "csv in a folder with braces": lambda folder: separated(braces(folder), ".csv", ","),
     "folder with captions": folder_with_captions_beside,
     "tars": tars,
 }

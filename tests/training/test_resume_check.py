@@ -111,5 +111,8 @@ def test_a_run_that_is_ended_at_a_validation_keeps_its_row(train, monkeypatch):
 def test_of_a_part_that_is_another_one_its_keys_are_not_named():
     before = {"optimizer": {"_target_": "a.adamw", "lr": 1.0, "betas": [1]}, "seed": 0, "name": "a", "resume": None}
     now = {"optimizer": {"_target_": "a.sgd", "lr": 2.0, "momentum": 1}, "seed": 0, "name": "b", "resume": "auto"}
-    assert differences(before, now) == {"optimizer._target_": ("a.adamw", "a.sgd")}
+    assert differences(before, now, ["optimizer"]) == {"optimizer._target_": ("a.adamw", "a.sgd")}
     assert differences(before, before | {"seed": 1, "evaluate": False}) == {"seed": (0, 1)}
+    newer = before | {"average": {"decay": 0.9}}
+    assert differences(before, newer) == {}
+    assert differences(before, newer, ["average.decay"]) == {"average.decay": (None, 0.9)}
