@@ -42,6 +42,8 @@ def trained_towers(config: Config, built: Model, loaded: Collection[str]) -> dic
 
 def _named(node: Mapping[str, Any], encoder: Any) -> str:
     """Return how a person names the weights that an encoder loaded itself, and what was found of them."""
+    if "name" not in node and "image" in node:  # a video's picture encoder
+        node, encoder = node["image"], encoder.image
     tag = node.get("pretrained")
     named = node.get("weights") or (f"{node['name']}, {tag}" if isinstance(tag, str) else node["name"])
     report = getattr(encoder, "weights_report", "")

@@ -142,7 +142,8 @@ def create(
     make = partial(timm.create_model, name, num_classes=0, **arguments)
     how = f" with {options} (options=null: as it was trained)" if options else ""
     built = f"timm could not build '{name}' with {arguments}"
-    if pretrained or ":" in name:
+    # A file that is named goes before what timm would download.
+    if weights is None and (pretrained or ":" in name):
         with from_hub(f"timm could not load '{name}'{how}"), recorded(f"timm's '{name}'{how}") as reports:
             model = make(pretrained=pretrained, pretrained_cfg_overlay=settings or None)
         return model, reports[-1] if reports else None

@@ -47,7 +47,7 @@ def pretrained_model(auto: Any, name: str, **options: Any) -> tuple[Any, LoadRep
 
 def part_report(model: nn.Module, part: nn.Module, report: LoadReport) -> LoadReport:
     """Return the report on a submodule of a model, such as the text tower of a CLIP; of the model itself as it is."""
-    inside = next(name for name, module in model.named_modules() if module is part)
+    inside = next((name for name, module in model.named_modules() if module is part), "")
     return report.of(inside, part.state_dict()) if inside else report
 
 

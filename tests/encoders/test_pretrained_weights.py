@@ -67,6 +67,12 @@ def test_timm_weights_of_another_model_are_refused(vit, change, said, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_named_file_goes_before_the_weights_that_timm_knows(vit, tmp_path):
+    torch.save(vit, tmp_path / "w.pth")
+    encoder = TimmImage("test_vit.r160_in1k", pretrained=True, weights=str(tmp_path / "w.pth"))
+    assert equal(encoder.model, vit) and "0 missing" in encoder.weights_report
+
+
 def test_a_classifier_may_be_missing_and_what_is_unexpected_is_reported(vit, tmp_path):
     weights = {n: t for n, t in vit.items() if not n.startswith("head.")} | {"decoder.weight": torch.zeros(2)}
     torch.save(weights, tmp_path / "w.pth")
