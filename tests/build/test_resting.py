@@ -7,7 +7,6 @@ from stand_ins import TinyImage, TinyText, batch_of
 from torch import nn
 
 from mmexp.balance.fixed import Fixed
-from mmexp.balance.uncertainty import Uncertainty
 from mmexp.build.resting import rest_unreached
 from mmexp.fusion.none import NoFusion
 from mmexp.model import Model
@@ -54,9 +53,9 @@ def test_what_a_loss_reaches_is_trained_but_for_single_weights_that_none_does():
 
 def test_what_a_balance_learns_goes_on():
     task = task_of(Contrastive)
-    task.balance = Uncertainty(1)
+    task.balance = nn.ParameterDict({"weights": nn.Parameter(torch.zeros(1))})
     rest_unreached(task, Rows())
-    assert task.balance.log_variances.requires_grad
+    assert task.balance.weights.requires_grad
 
 
 @pytest.mark.parametrize(("objective", "told"), [("mae", True), ("contrastive", False)])
