@@ -122,7 +122,8 @@ def held_out(groups: np.ndarray, fraction: float, strata: np.ndarray | None = No
             fits = all(taken[stratum] + count <= room[stratum] for stratum, count in own.items())
             if fits and len(rows) <= left and not held[rows[0]]:
                 held[rows] = True
-                taken, left = taken + own, left - len(rows)
+                taken.update(own)
+                left -= len(rows)
     if not held.any() or held.all():
         held[_smallest(members, known)] = True
     return held

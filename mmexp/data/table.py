@@ -49,10 +49,9 @@ def table(
     `columns` maps image, text, audio, video, label, target (a number) and concept to a column, or to None; further modalities
     too, whose `kinds` (image, text, audio or video) `build` knows by their encoders. Rows are of one concept where the concept
     column says so; without one, every row is a concept of its own. `label: auto` is the column `label` where the folder has
-    one sub-folder a class, or where labels or targets are `wanted` by an objective. With
-    `all_labels` classes are those of all splits, otherwise a label that train lacks is refused. A label
-    cell that is a list, or text with
-    `label_separator`, holds several labels. Of `train`, `labels_per_class` rows of each class keep their label. Of a sound the
+    one sub-folder a class, or where labels or targets are `wanted` by an objective. With `all_labels` classes are those of all
+    splits, otherwise a label that train lacks is refused. A label cell that is a list, or text with `label_separator`, holds
+    several labels. Of `train`, `labels_per_class` rows of each class keep their label. Of a sound the
     first `seconds` are read, of a video `frames` frames. With `missing` keep a row may have an empty cell for any modality, as
     long as it has one of them. Files that cells name lie `inside` the table's folder,
     or `anywhere`. A .txt in a tar or beside a file is one caption as a `whole`, or `each` of its lines is one. Raises

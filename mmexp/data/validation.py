@@ -42,12 +42,10 @@ def with_validation(train: TableSamples, fraction: float) -> tuple[dict[str, Tab
 
 
 def _described(train: TableSamples, held: np.ndarray, by: list[str], stratified: bool) -> str:
-    answer = (
-        "label" if "label" in train.columns and (train.targets is not None or (train.labels >= 0).any()) else "target"
-    )
+    answer = "label" if train.targets is not None or (train.labels >= 0).any() else "target"
     parts = [f"stratified by {answer}"] if stratified else []
     parts += [f"grouped by {' and '.join(by)}"] if by else []
-    if not stratified and "text" in train.items:
+    if "text" in train.items and not (stratified and set(train.kinds.values()) - {"text"}):
         own = train.items["text"]
         common = len(np.intersect1d(own[held & (own >= 0)], own[~held]))
         parts += [f"{common} {'texts are' if common > 1 else 'text is'} in both"] if common else []
