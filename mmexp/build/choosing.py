@@ -48,11 +48,39 @@ def check_best(config: Config, encoders: Sequence[str], metric: str, val: Sample
         wanted = [*([name] for name in encoders), *(sorted(needs & set(encoders)) for needs in asked.values())]
     elif node := _head(config, metric):
         wanted = [sorted({node["source"], *(["text"] if metric == "val/cider" else [])} & set(encoders))]
+        if answer := _answers(val, metric):
+            _refuse_unless(answer[1], answer[0], metric)
     for names in filter(None, wanted):
         _refuse_unless(np.all([there[name] for name in names], axis=0), " and ".join(names), metric)
     paired = metric == "val/mean_reciprocal_rank" or any("pairs" in needs for needs in asked.values())
     if paired and metric in ("val/mean_reciprocal_rank", "val/loss"):
         _refuse_unless(np.sum(list(there.values()), axis=0) > 1, f"two of {', '.join(encoders)}", metric)
+    if metric == "val/mean_reciprocal_rank":
+        _refuse_alike(val, there, metric)
+
+
+def _answers(val: Samples, metric: str) -> tuple[str, np.ndarray] | None:
+    """Return in words what is right for a head, and which rows (N,) have it; None for a head that writes texts."""
+    number, targets = getattr(val, "number", None), getattr(val, "targets", None)
+    nowhere = np.zeros(len(val), dtype=bool)
+    return {
+        "val/accuracy": ("a label", val.labels >= 0),
+        "val/mean_absolute_error": ("a number in the target column", nowhere if number is None else ~np.isnan(number)),
+        "val/mean_average_precision": ("any label", nowhere if targets is None else (targets > 0.5).any(1)),
+    }.get(metric)
+
+
+def _refuse_alike(val: Samples, there: Mapping[str, np.ndarray], metric: str) -> None:
+    """Raise RequestError where in no two modalities any candidate could be wrong: they are all one item, or one concept."""
+    items = getattr(val, "items", None) or {}
+    distinct = {name: len(np.unique(items.get(name, np.arange(len(val)))[own])) for name, own in there.items()}
+    if len(np.unique(val.concepts)) > 1 and sum(count > 1 for count in distinct.values()) > 1:
+        return
+    same = " and ".join(name for name, count in distinct.items() if count < 2) or "concept"
+    raise RequestError(
+        f"all rows of val have the same {same}, so that every answer is right and {metric}, which chooses the best checkpoint, "
+        "cannot be measured. Give val rows that differ, or set checkpoint.monitor=val/loss."
+    )
 
 
 def _head(config: Config, metric: str) -> Config | None:

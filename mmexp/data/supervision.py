@@ -10,6 +10,9 @@ def supervision_of(source: DataSource) -> Supervision:
     """Return which kinds of answers the train split has, how many rows each class, mean and deviation of the numbers."""
     train = source.splits["train"]
     labels, number = train.labels[train.labels >= 0], getattr(train, "number", None)
+    if number is not None and np.isnan(number).all():
+        # An empty column teaches nothing, as one that is not there.
+        number = None
     kinds = {
         "labels": len(labels),
         "targets": getattr(train, "targets", None) is not None,

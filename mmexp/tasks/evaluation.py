@@ -138,16 +138,14 @@ def multilabel_metrics(logits: Tensor, targets: Tensor) -> dict[str, float]:
 def regression_metrics(estimates: Tensor, number: Tensor) -> dict[str, float]:
     """Return mean absolute error, in the units of the data, and R² over the rows with a number: `estimates`, `number (N,)`.
 
-    A row of which nothing was said (NaN) does not count. Nothing where fewer than two rows have one: their variance, by
-    which R² divides, is not defined.
+    A row without an estimate (NaN) does not count. No R² where all numbers are the same, as that of a single row: it divides
+    by their variance.
     """
     from torchmetrics.functional.regression import mean_absolute_error, r2_score
 
     known = ~(number.isnan() | estimates.isnan())
-    if known.sum() < 2:
+    if not known.any():
         return {}
-    estimates, number = estimates[known].float(), number[known]
-    return {
-        "mean_absolute_error": mean_absolute_error(estimates, number).item(),
-        "r2": r2_score(estimates, number).item(),
-    }
+    estimates, number = estimates[known].float(), number[known].float()
+    error = {"mean_absolute_error": mean_absolute_error(estimates, number).item()}
+    return error if number.min() == number.max() else {**error, "r2": r2_score(estimates, number).item()}

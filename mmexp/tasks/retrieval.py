@@ -98,9 +98,15 @@ class Direction:
         return torch.cat([self.relevant(slice(start, start + 1024)).sum(1) for start in starts])
 
     def metrics(self) -> dict[str, float]:
-        """Return `r1`, `r5`, `r10`, the same with `_chance`, `median_rank`, `candidates` and `mean_reciprocal_rank`."""
+        """Return `r1`, `r5`, `r10`, the same with `_chance`, `median_rank`, `candidates` and `mean_reciprocal_rank`.
+
+        Nothing where every candidate is relevant to every query: no model could be wrong.
+        """
+        counts = self.counts()
+        if bool((counts == len(self.key)).all()):
+            return {}
         found = ranks(self.query.vectors, self.key.vectors, self.relevant)
-        guessed = chance(self.counts(), len(self.key))
+        guessed = chance(counts, len(self.key))
         metrics = {"candidates": float(len(self.key))}
         for k in RECALLS:
             metrics[f"r{k}"] = found.recall(k).mean().item()
@@ -166,12 +172,15 @@ def retrieval_metrics(
 
     The names are `<query>_to_<key>_r1`, `..._r1_chance`, `..._median_rank`, `..._candidates`. `candidates` is that of
     `text_to_image`, or of the direction that has most where there is no such direction. `mean_reciprocal_rank` is the mean
-    over the queries of all directions. The arguments are those of `directions`.
+    over the queries of all directions. A direction in which no answer could be wrong, as to a single text, is left out. The
+    arguments are those of `directions`.
     """
     metrics: dict[str, float] = {}
     reciprocal, queries, most = 0.0, 0, 0.0
     for query, key, direction in directions(vectors, concept, present, items, captions):
         found = direction.metrics()
+        if not found:
+            continue
         reciprocal += found.pop("mean_reciprocal_rank") * len(direction.query)
         queries, most = queries + len(direction.query), max(most, found["candidates"])
         metrics |= {f"{query}_to_{key}_{name}": value for name, value in found.items()}

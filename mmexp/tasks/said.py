@@ -29,14 +29,29 @@ def said_of(views: StepViews, objectives: Mapping[str, Any]) -> dict[str, Tensor
     rows |= {f"present/{name}": there for name, there in views.batch.get("present", {}).items()}
     rows |= {f"item/{name}": item for name, item in views.batch.get("items", {}).items() if name in encoded}
     if embedding := first_with(objectives, "embed"):
-        rows |= {f"vector/{name}": vector for name, vector in embedding.embed(encoded).items()}
+        for name, vector in embedding.embed(encoded).items():
+            rows[f"vector/{name}"] = _numbers(f"vectors of {name}", vector, encoded[name].there(), views)
     for objective in objectives.values():
         for head, said in HEADS.items():
             if hasattr(objective, head):
                 # One that compares with more than the row itself, such as the texts of classes, asks the step.
                 asked = looks_at(objective, views)
-                rows[said] = _unsaid(getattr(objective, head)(asked), having_source(objective, views))
+                known, answers = having_source(objective, views), getattr(objective, head)(asked)
+                rows[said] = _unsaid(_numbers(f"outputs of '{head}'", answers, known, views), known)
     return rows
+
+
+def _numbers(what: str, answers: Tensor, known: Tensor | None, views: StepViews) -> Tensor:
+    """Return `answers (B, ...)` as they are. Raises FloatingPointError where one of a row that is `known (B,)` is NaN."""
+    lost = answers.isnan().flatten(1).any(1) if answers.dim() > 1 else answers.isnan()
+    lost = lost if known is None else lost & known
+    if lost.any():
+        row = int(views.batch["index"][lost][0])
+        raise FloatingPointError(
+            f"the {what} are NaN, first in row {row} of an evaluation set, so that nothing can be measured. "
+            "The weights are not finite, or the training diverged: start from another checkpoint."
+        )
+    return answers
 
 
 def _unsaid(said: Tensor, known: Tensor | None) -> Tensor:

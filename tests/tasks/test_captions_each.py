@@ -69,6 +69,13 @@ def test_the_standard_protocol_by_hand(judged, tmp_path):
     assert found["text_to_image_median_rank"] == np.median(rank)
 
 
+def test_outputs_that_are_not_numbers_are_refused(judged, tmp_path):
+    with torch.no_grad():
+        judged.heads["contrastive"].heads["text"].weight[0, 0] = torch.nan
+    with pytest.raises(FloatingPointError, match="the vectors of text are NaN, first in row 0 of an evaluation set"):
+        gather(judged, samples(tmp_path, listed=False))
+
+
 def test_every_caption_of_a_list_is_spoilt(tmp_path):
     listed = samples(tmp_path, listed=True)
     spoilt = Spoilt(listed, "text", "typos", typos, 5)

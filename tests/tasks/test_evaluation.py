@@ -40,7 +40,10 @@ def test_one_class_alone_and_nothing_known():
     logits, targets = torch.tensor([[2.0], [-1.0], [1.0]]), torch.tensor([[1.0], [0.0], [0.0]])
     assert multilabel_metrics(logits, targets) == pytest.approx({"mean_average_precision": 1.0, "f1_macro": 2 / 3})
     assert multilabel_metrics(logits, torch.full((3, 1), torch.nan)) == {}
-    assert regression_metrics(torch.ones(3), torch.tensor([1.0, torch.nan, torch.nan])) == {}
+    # One row has an error, and no variance that R² could be a share of.
+    one = regression_metrics(torch.ones(3), torch.tensor([1.5, torch.nan, torch.nan]))
+    assert one == {"mean_absolute_error": 0.5}
+    assert regression_metrics(torch.ones(3), torch.full((3,), torch.nan)) == {}
 
 
 def test_the_nearest_row_of_another_concept_tells_the_label():
@@ -50,6 +53,19 @@ def test_the_nearest_row_of_another_concept_tells_the_label():
     # Rows 0 and 1 find 2, and 2 finds 1; 3 and 4 find each other, of another label; row 5 has none.
     assert neighbour_metrics({"image": pooled}, concept, label) == {"image_neighbour_accuracy": pytest.approx(3 / 5)}
     assert neighbour_metrics({"image": pooled}, concept, torch.full((6,), -1)) == {}
+
+
+def test_rows_that_hold_the_same_item_are_no_neighbours():
+    # Rows 0 and 1 are one picture of two concepts, as of two questions; the nearest other picture has another label.
+    pooled = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    concept, label, item = torch.arange(4), torch.tensor([0, 0, 1, 1]), torch.tensor([5, 5, 6, 7])
+    assert neighbour_accuracy(pooled, concept, label) == 3 / 4
+    assert neighbour_accuracy(pooled, concept, label, item) == 1 / 4
+
+
+def test_neighbours_that_are_equally_near_count_by_their_share():
+    label = torch.arange(9) % 3
+    assert neighbour_accuracy(torch.ones(9, 5), torch.arange(9), label) == pytest.approx(2 / 8)
 
 
 def test_neighbours_agree_with_scikit_learn():

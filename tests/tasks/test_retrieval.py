@@ -130,6 +130,14 @@ def test_one_text_of_every_picture_makes_no_other_caption_right():
     assert found["image_to_text_r1_chance"] == pytest.approx(2 / (count + 1))
 
 
+def test_directions_in_which_no_answer_could_be_wrong_are_left_out():
+    vectors = {name: torch.randn(8, 4, generator=torch.Generator().manual_seed(0)) for name in ("image", "text")}
+    same = {"image": torch.arange(8), "text": torch.zeros(8, dtype=torch.long)}
+    assert retrieval_metrics(vectors, torch.arange(8), items=same) == {}
+    assert retrieval_metrics(vectors, torch.zeros(8, dtype=torch.long)) == {}
+    assert retrieval_metrics({name: one[:1] for name, one in vectors.items()}, torch.arange(1)) == {}
+
+
 def test_rank_of_the_first_relevant_candidate():
     queries, keys = torch.eye(3), torch.eye(3)[[1, 0, 2]]
     assert ranks(queries, keys, lambda rows: torch.eye(3).bool()[rows]).expected().tolist() == [2.5, 2.5, 1.0]
