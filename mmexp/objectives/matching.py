@@ -175,8 +175,9 @@ class Matching(nn.Module):
 
 def _turns(there: Tensor, generator: RowGenerator) -> Tensor:
     """Return which modality (M, B) of each row is swapped: one of those that are `there (M, B)`, drawn with equal chances."""
-    chance = generator.rand(there.shape[1]).to(there.device)
-    number = (chance * there.sum(0)).long()
+    chance, most = generator.rand(there.shape[1]).to(there.device), there.sum(0)
+    # A product may be rounded up to the number itself.
+    number = torch.minimum((chance * most).long(), most - 1)
     return there & (there.cumsum(0) - 1 == number)
 
 
