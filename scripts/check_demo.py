@@ -15,8 +15,6 @@ import sys
 from pathlib import Path
 from statistics import mean
 
-from mmexp.processor import has_bf16
-
 # Of each metric: how many times better than chance it is promised to be.
 LEAST = {"test/text_to_image_r10": 5, "test_cross_style/text_to_image_r1": 20}
 # Of the promise, as another processor and another seed come to other numbers.
@@ -57,6 +55,8 @@ def spread(values: list[float], form: str) -> str:
 
 def expected() -> str:
     """Return how long the demo takes on a processor like this one."""
+    from mmexp.processor import has_bf16
+
     if has_bf16():
         return "about 2 to 3 minutes on 2 cores with native bfloat16"
     return "about 5 minutes on 2 cores without native bfloat16"

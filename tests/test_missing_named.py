@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from command_line import mmexp
+from command_line import mmexp_here
 from PIL import Image
 from stand_ins import TinyImage, TinyText
 
@@ -206,7 +206,7 @@ def test_a_direction_that_no_row_has_both_of_is_not_shown(rows):
 
 
 def test_a_run_whose_rows_lack_videos_and_titles(rows, tmp_path):
-    done = mmexp(
+    done = mmexp_here(
         *("train", "data=table", f"data.train={rows}", "data.columns.image=null", "data.columns.video=clip"),
         *("+data.columns.title=title", "+encoder/text@encoder.title=transformer", "encoder=cnn", "fusion=concat"),
         *("objective=[contrastive,matching]", "augmentation=modality_dropout", "data.missing=keep", "data.frames=3"),

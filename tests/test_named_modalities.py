@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from command_line import mmexp
+from command_line import mmexp_here
 from PIL import Image
 
 from mmexp import build
@@ -80,7 +80,7 @@ def test_pictures_of_two_names_are_varied_each_by_itself(inside):
 )
 def test_a_run_of_two_texts_or_two_pictures(folder, further, directions):
     cache = {"MMEXP_CACHE": str(folder / "cache")}
-    done = mmexp(
+    done = mmexp_here(
         "train", *TABLE, *SMALL, *further, "objective=[contrastive,matching]", "fusion=concat", cwd=folder, **cache
     )
     assert done.returncode == 0, done.stderr
@@ -89,12 +89,12 @@ def test_a_run_of_two_texts_or_two_pictures(folder, further, directions):
     facts = json.loads((folder / "run" / "run.json").read_text())
     assert facts["choices"][further[1].removeprefix("+").partition("=")[0]] in ("transformer", "cnn")
     assert not any("audio" in name or "video" in name for name in facts["choices"])
-    again = mmexp("train", *TABLE, *SMALL, *further, *DUAL, "init_from=run", "train=false", cwd=folder, **cache)
+    again = mmexp_here("train", *TABLE, *SMALL, *further, *DUAL, "init_from=run", "train=false", cwd=folder, **cache)
     assert again.returncode == 0 and "fresh" not in again.stdout, again.stdout + again.stderr
 
 
 def test_the_plan_names_them(folder):
-    done = mmexp("plan", *TABLE, *SMALL, *TITLE, *DUAL, cwd=folder, MMEXP_CACHE=str(folder / "cache"))
+    done = mmexp_here("plan", *TABLE, *SMALL, *TITLE, *DUAL, cwd=folder, MMEXP_CACHE=str(folder / "cache"))
     assert done.returncode == 0 and "encoder title" in done.stdout, done.stderr
 
 

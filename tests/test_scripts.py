@@ -1,10 +1,12 @@
 """The scripts of which the documents tell results still run."""
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from comparison.made_up import write
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -49,7 +51,7 @@ def test_the_table_of_fusions(tmp_path):
     assert done.returncode == 1 and "no finished run has test/accuracy" in done.stderr
 
 
-def test_the_check_of_the_demo_tells_mean_and_range_over_seeds(tmp_path):
+def test_the_check_of_the_demo_tells_mean_and_range_over_seeds(tmp_path, monkeypatch, capsys):
     found = {0: (0.30, 0.10), 1: (0.36, 0.14), 2: (0.42, 0.12)}
     for seed, (new, styles) in found.items():
         run = tmp_path / str(seed)
@@ -58,10 +60,16 @@ def test_the_check_of_the_demo_tells_mean_and_range_over_seeds(tmp_path):
         metrics |= {"test_cross_style/text_to_image_r1": styles, "test_cross_style/text_to_image_r1_chance": 0.001}
         (run / "metrics.json").write_text(json.dumps(metrics))
         (run / "run.json").write_text(json.dumps({"seed": seed, "wall_seconds": 100 + 20 * seed}))
-    command = [sys.executable, SCRIPTS / "check_demo.py", *(tmp_path / str(seed) for seed in found)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    check_demo = importlib.import_module("check_demo")
+
+    def status(*runs: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["check_demo.py", *runs])
+        return check_demo.main()
+
+    assert status("0", "1", "2") == 0
+    lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "seeds 0, 1, 2"
     assert lines[1] == "test/text_to_image_r10: 36.0% (30.0% to 42.0%), 6.0 (5.0 to 7.0) times chance (at least 5)"
     assert lines[2].startswith("test_cross_style/text_to_image_r1: 12.0% (10.0% to 14.0%), 120.0 (100.0 to 140.0)")
@@ -70,7 +78,7 @@ def test_the_check_of_the_demo_tells_mean_and_range_over_seeds(tmp_path):
     for seed in (0, 1):
         file = tmp_path / str(seed) / "metrics.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"test/text_to_image_r10": 0.06}))
-    assert subprocess.run(command, capture_output=True).returncode == 1
-    assert subprocess.run([*command[:3]], capture_output=True).returncode == 1
-    nowhere = subprocess.run([sys.executable, SCRIPTS / "check_demo.py"], cwd=tmp_path, capture_output=True, text=True)
-    assert nowhere.returncode == 2 and "make demo" in nowhere.stderr
+    assert status("0", "1", "2") == 1 and status("2") == 0
+    with pytest.raises(SystemExit, match="2"):
+        status()
+    assert "make demo" in capsys.readouterr().err

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from command_line import mmexp
+from command_line import mmexp_here
 from stand_ins import TinyImage, TinyText, batch_of
 from torch import nn
 
@@ -61,6 +61,6 @@ def test_what_a_balance_learns_goes_on():
 @pytest.mark.parametrize(("objective", "told"), [("mae", True), ("contrastive", False)])
 def test_a_run_says_what_it_does_not_train(tmp_path, objective, told):
     asked = ("fusion=none", f"objective={objective}", "budget.steps=1", "data.batch_size=8", "evaluate=false")
-    done = mmexp("train", *asked, "data.styles=[blob]", cwd=tmp_path)
+    done = mmexp_here("train", *asked, "data.styles=[blob]", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert ("not trained, since no loss depends on it: text" in done.stdout) == told

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from command_line import mmexp
+from command_line import mmexp_here
 from outside.parts import Squares
 from PIL import Image
 from stand_ins import TinyImage, TinyText, tiny_audio
@@ -147,7 +147,7 @@ def test_a_whole_run_with_every_new_objective(sounding_table):
     short = ("data.batch_size=8", "data.num_workers=0", "budget.steps=2", "hydra.run.dir=run")
     every = ("objective=[matching,masked_audio,autoencoder]", "augmentation=[noise,shift,spec_augment]")
     cache = str(sounding_table / "cache")
-    done = mmexp("train", *TABLE, *SMALL, *short, *every, cwd=sounding_table, MMEXP_CACHE=cache)
+    done = mmexp_here("train", *TABLE, *SMALL, *short, *every, cwd=sounding_table, MMEXP_CACHE=cache)
     assert done.returncode == 0, done.stderr
     numbers = json.loads((sounding_table / "run" / "metrics.json").read_text())
     losses = ("masked_audio", "autoencoder_image", "autoencoder_text", "autoencoder_audio")
