@@ -175,6 +175,7 @@ def prepare(request: Request) -> Experiment:
         source=source,
         loaded=assembled.loaded,
         towers=assembled.towers,
+        heads=assembled.heads,
         keeping=keeping,
         length=length,
         resting=resting,

@@ -43,6 +43,7 @@ def started(experiment: Experiment) -> list[str]:
         *experiment.source.notes,
         *whole,
         *(f"weights of encoder {name}: {origin}" for name, origin in experiment.towers.items()),
+        *(f"heads of objective {name}: {origin}" for name, origin in experiment.heads.items()),
         *(f"encoder {name}: {report}" for name, report in _without_weights(experiment)),
         *_cut_captions(experiment),
         *([f"not trained, since no loss depends on it: {resting}"] if resting else []),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmexp.micro_batches import encode_by_rows, fuse_by_rows
 from mmexp.prefix import Prefix
-from mmexp.shapes import ModelShape, Supervision, TeacherShape
+from mmexp.shapes import ModelShape, PretrainedSpace, Supervision, TeacherShape
 from mmexp.types import Batch, Encoded, Prepared
 
 
@@ -144,6 +144,18 @@ class Model(nn.Module):
         """Return the fused encoding: `tokens (B, N, D)`, `pooled (B, D)`."""
         return fuse_by_rows(self.fusion, self.rows_at_once, encoded)
 
+    def pretrained_spaces(self) -> dict[str, PretrainedSpace]:
+        """Return the space of every encoder that comes from a pretrained dual encoder, by modality."""
+        found = {name: getattr(encoder, "pretrained_space", None) for name, encoder in self.encoders.items()}
+        return {name: space for name, space in found.items() if space}
+
+    def _shared_spaces(self) -> dict[str, PretrainedSpace]:
+        """Return the spaces of the first dual encoder of which two towers are here."""
+        found = self.pretrained_spaces()
+        sources = [space.source for space in found.values()]
+        shared = next((source for source in sources if sources.count(source) > 1), None)
+        return {name: space for name, space in found.items() if space.source == shared}
+
     def shape(
         self,
         num_classes: int = 0,
@@ -167,6 +179,7 @@ class Model(nn.Module):
             grid=getattr(image, "grid", None),
             spectrogram_size=getattr(audio, "spectrogram_size", None),
             audio_grid=getattr(audio, "grid", None),
+            spaces=self._shared_spaces(),
             num_classes=num_classes,
             supervision=supervision or Supervision(),
             teacher=teacher or TeacherShape(),

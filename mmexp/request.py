@@ -36,7 +36,8 @@ class Request:
 class Experiment:
     """Everything of a run, built and ready. `length` says which limit of the budget ends it, seconds apart.
 
-    `towers` says of each encoder that came trained whose weights it has, `resting` are those, and the fusion, that no loss
+    `towers` says of each encoder that came trained whose weights it has, `heads` of objectives on the towers of a dual encoder
+    whether their heads start as its projections, `resting` are those, and the fusion, that no loss
     reaches. `continuation` says from where a run goes on, None for a fresh start.
     """
 
@@ -48,6 +49,7 @@ class Experiment:
     source: DataSource
     loaded: Loaded | None
     towers: Mapping[str, str] = field(default_factory=dict)
+    heads: Mapping[str, str] = field(default_factory=dict)
     keeping: Keeping | None = None
     length: Length = field(default_factory=lambda: Length(None, "steps"))
     resting: Sequence[str] = ()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmexp.types import Prepared
 
@@ -44,6 +44,25 @@ class TeacherShape:
 
 
 @dataclass(frozen=True)
+class PretrainedSpace:
+    """The common space of a pretrained dual encoder such as CLIP, as far as one of its towers knows it.
+
+    Args:
+        source: model and weights by name; towers of the same source share the space.
+        projection: the tower's own map from its pooled encoding (B, D) into the space (B, `width`), not normalised.
+        width: the width of the space.
+        log_scale: the logarithm of the factor on cosines (CLIP's `logit_scale`).
+        bias: what is added to the scaled cosines (SigLIP's `logit_bias`), None where the model has none.
+    """
+
+    source: str
+    projection: nn.Module
+    width: int
+    log_scale: float
+    bias: float | None = None
+
+
+@dataclass(frozen=True)
 class ModelShape:
     """The sizes that a head needs: `dims` of each modality's encoding, of the fused one, and what there is to predict.
 
@@ -52,7 +71,8 @@ class ModelShape:
     `word_edges (2, V)` says of each token id whether it begins a word, and whether it ends one; None where that is unknown.
     `context` is the most words of a text, `word_dim` the width of what may be added to their vectors (None: nothing may),
     `prepare_text` the text encoder's `prepare`, `grid` the rows and columns of a picture's tokens, `spectrogram_size` mel bands
-    and frames, `audio_grid` the rows (of mel bands) and columns (of frames) of a sound's tokens.
+    and frames, `audio_grid` the rows (of mel bands) and columns (of frames) of a sound's tokens. `spaces` are, by modality, the
+    spaces of pretrained encoders that come from one dual encoder, and empty where there are no two such.
     """
 
     dims: Mapping[str, int]
@@ -68,6 +88,7 @@ class ModelShape:
     grid: tuple[int, int] | None = None
     spectrogram_size: tuple[int, int] | None = None
     audio_grid: tuple[int, int] | None = None
+    spaces: Mapping[str, PretrainedSpace] = field(default_factory=dict)
     num_classes: int = 0
     supervision: Supervision = field(default_factory=Supervision)
     teacher: TeacherShape = field(default_factory=TeacherShape)

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -13,13 +12,14 @@ from mmexp.build.classes import class_heads, classes_of
 from mmexp.build.making import ASSETS, Config, make
 from mmexp.build.parts import model, objectives
 from mmexp.build.restoring import chosen_layers, weights_of
+from mmexp.build.spaces import keep_loaded_spaces, keep_pretrained_spaces, pretrained_heads
 from mmexp.build.teaching import check_teacher, self_taught_objectives, teaches_itself
 from mmexp.build.towers import comes_trained, other_heads, trained_towers
 from mmexp.combinations import of_towers
 from mmexp.compression.pruning import keep_zeros
 from mmexp.compression.quantizing import quantize, train_as_if
 from mmexp.compression.shapes import fit
-from mmexp.errors import RequestError, nearest
+from mmexp.errors import RequestError
 from mmexp.model import Model
 from mmexp.needs import check_needs
 from mmexp.shapes import Supervision, TeacherShape
@@ -33,13 +33,15 @@ from mmexp.weights import Loaded, load_parts, with_spaces
 class Assembled:
     """A model with objectives and adapter, and what weights it started from.
 
-    `towers` says of each encoder that came with trained weights of its own, or with another run's, whose they are.
+    `towers` says of each encoder that came with trained weights of its own, or with another run's, whose they are; `heads` of
+    objectives on the towers of a dual encoder whether their heads start as its projections.
     """
 
     model: Model
     objectives: dict[str, nn.Module]
     loaded: Loaded | None
     towers: Mapping[str, str] = field(default_factory=dict)
+    heads: Mapping[str, str] = field(default_factory=dict)
 
 
 def assemble(config: Config, modalities: list[str], supervision: Supervision, taught: TeacherShape) -> Assembled:
@@ -78,7 +80,9 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
         loaded.prefix = prefix
         if config["init_from"]:
             _refuse_random_encoders(loaded, {f"encoders.{name}" for name in trained})
-        _keep_spaces(heads, spaces, loaded, set(weights))
+        keep_loaded_spaces(heads, spaces, loaded, set(weights))
+    else:
+        keep_pretrained_spaces(heads)
     # After those of the whole model, since what is said of one tower is meant for it.
     towers = trained_towers(config, built, loaded.parts if loaded else ())
     known = {f"encoders.{name}" for name in towers} | set(loaded.parts if loaded else ())
@@ -93,7 +97,7 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
             "nothing is left to train: all is frozen. Choose adapter=lora or adapter=full, or train=false."
         )
     _compress(built, settings, config)
-    return Assembled(built, heads, loaded, towers)
+    return Assembled(built, heads, loaded, towers, pretrained_heads(built, heads, loaded.parts if loaded else ()))
 
 
 def _compress(built: Model, settings: Compression, config: Config) -> None:
@@ -142,23 +146,6 @@ def _refuse_random_encoders(loaded: Loaded, trained: Collection[str]) -> None:
                 f"init_from={loaded.source}: {part} is there and does not fit: {why}. Choose the encoder of that run, or take "
                 f"the others alone: {alone}."
             )
-
-
-def _keep_spaces(
-    heads: Mapping[str, nn.Module], spaces: Mapping[str, str], loaded: Loaded, weights: Collection[str]
-) -> None:
-    """Freeze the common spaces that objectives took over. Raises RequestError where the weights have no such space."""
-    for name, source in spaces.items():
-        head: Any = heads[name]
-        part = f"objectives.{name}.space"
-        if part in loaded.parts:
-            head.space.requires_grad_(head.train_space)
-            continue
-        known = {key.split(".")[1] for key in weights if key.startswith("objectives.") and key.endswith(".log_scale")}
-        raise RequestError(
-            f"objective.{name}.space={source}: the loaded weights have no such common space ({loaded.fresh[part]})."
-            f"{nearest(source, known)}"
-        )
 
 
 def _bare(

@@ -146,7 +146,11 @@ def _reads_weights(node: Config) -> bool:
 def _encoder(node: Config) -> nn.Module:
     """Return an encoder with the weights that it can read itself; those of runs come later."""
     node = {key: _inner(key, value) if isinstance(value, Mapping) else value for key, value in node.items()}
-    return make(node, without=() if _reads_weights(node) and not run_of(node) else ("weights",))
+    encoder = make(node, without=() if _reads_weights(node) and not run_of(node) else ("weights",))
+    if run_of(node) and hasattr(encoder, "source"):
+        # Weights of a run are not those of the dual encoder, whose space they do not share.
+        encoder.source = f"{encoder.modality} of {run_of(node)}"
+    return encoder
 
 
 def _inner(key: str, node: Config) -> Config:

@@ -61,6 +61,7 @@ def facts(experiment: Any) -> list[tuple[str, str]]:
         ("parameters", f"{total:,}, of them trained {trained:,} ({trained / total:.1%})"),
         ("weights from", experiment.loaded.source if experiment.loaded else "the seed alone"),
         *((f"but encoder {name} from", origin) for name, origin in experiment.towers.items()),
+        *((f"heads of {name}", origin) for name, origin in experiment.heads.items()),
         ("rows", ", ".join(f"{name} {n:,}" for name, n in rows.items())),
         ("steps", f"{steps:,} of {len(batch['index'])} rows (budget.{experiment.length.limit})"),
         ("FLOPs a step", f"{cost.flops / 1e9:,.1f} G"),

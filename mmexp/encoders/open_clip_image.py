@@ -11,10 +11,12 @@ from mmexp.curriculum import Curriculum
 from mmexp.encoders import timm_features
 from mmexp.encoders.names import dense_convolutions
 from mmexp.encoders.open_clip_blocks import can_spare, pooled_alone
-from mmexp.encoders.open_clip_towers import no_weights, tower
+from mmexp.encoders.open_clip_towers import no_weights, source_of, tower
 from mmexp.encoders.picture_encoder import PictureEncoder
 from mmexp.encoders.pictures import open_clip_transform
+from mmexp.encoders.projections import as_module, width_of
 from mmexp.errors import RequestError
+from mmexp.shapes import PretrainedSpace
 from mmexp.types import Encoded, Fraction, PositiveInt
 
 
@@ -38,6 +40,7 @@ class OpenClipImage(PictureEncoder):
         fit: Literal["crop", "pad", "squash"] | None = None,
     ):
         visual, report = tower(name, pretrained, "visual", image_size=image_size)
+        self.source, self.logits = source_of(name, pretrained), getattr(visual, "logits", None)
         settings = getattr(visual, "preprocess_cfg", None) or _default_settings()
         size = visual.image_size[0] if isinstance(visual.image_size, tuple | list) else visual.image_size
         transform = open_clip_transform(size, settings, fit, report is not None)
@@ -98,6 +101,16 @@ class OpenClipImage(PictureEncoder):
             head = self._beyond[0].to(encoded.pooled.device)
             return head(self.model.get_classifier()(encoded.pooled))
         return encoded.pooled if self.model.proj is None else encoded.pooled @ self.model.proj
+
+    @property
+    def pretrained_space(self) -> PretrainedSpace | None:
+        """The common space of the model, None where its weights are random or it does not project what is pooled here."""
+        if not (self.pretrained and self.projects and self.logits):
+            return None
+        projection = as_module(
+            nn.Sequential(self.model.get_classifier(), *self._beyond) if self._beyond else self.model.proj
+        )
+        return PretrainedSpace(self.source, projection, width_of(projection, self.dim), self.logits[0], self.logits[1])
 
     def features(self, pixels: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return patch tokens or map cells (B, N, D), and the tower's pooling or their mean (B, D)."""

@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from mmexp.attention import fast_attention, fasten, masked_mean
 from mmexp.encoders.open_clip_blocks import can_spare, pooled_alone
-from mmexp.encoders.open_clip_towers import no_weights, tokenizer_of, tower
+from mmexp.encoders.open_clip_towers import no_weights, source_of, tokenizer_of, tower
+from mmexp.encoders.projections import as_module, width_of
 from mmexp.encoders.tokens import word_edges, words_of
 from mmexp.encoders.unused import retire_unused
 from mmexp.rows import take
-from mmexp.shapes import Marks
+from mmexp.shapes import Marks, PretrainedSpace
 from mmexp.types import Encoded, PositiveInt, Prepared
 
 
@@ -34,6 +35,7 @@ class OpenClipText(nn.Module):
         own: int = self.tokenizer.context_length
         longer = context_length if context_length and context_length > own else None
         self.model, report = tower(name, pretrained, "text", context_length=longer)
+        self.source, self.logits = source_of(name, pretrained), getattr(self.model, "logits", None)
         fasten(self.model)
         self.pretrained, self.weights_report, self.cut = report is not None, str(report or no_weights(name)), 0
         self.context: int = context_length or own
@@ -103,6 +105,14 @@ class OpenClipText(nn.Module):
         if projection is None:
             return encoded.pooled
         return projection(encoded.pooled) if isinstance(projection, nn.Module) else encoded.pooled @ projection
+
+    @property
+    def pretrained_space(self) -> PretrainedSpace | None:
+        """The common space of the model, None where its weights are random or it does not project what is pooled here."""
+        if not (self.pretrained and self.projects and self.logits):
+            return None
+        projection = as_module(self.model.proj if self.foreign else self.model.text_projection)
+        return PretrainedSpace(self.source, projection, width_of(projection, self.dim), self.logits[0], self.logits[1])
 
     def _foreign(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         out = self.model.transformer(input_ids=ids, attention_mask=mask.long())

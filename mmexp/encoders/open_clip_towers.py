@@ -27,7 +27,8 @@ def tower(
         context_length: the most tokens of a text, None for the model's own; trained positions are resampled.
 
     Returns:
-        The tower, and the report, which is None where nothing was loaded: a folder may hold a configuration alone.
+        The tower, with the model's `logit_scale` and `logit_bias` as its attribute `logits`, and the report, which is None where
+        nothing was loaded: a folder may hold a configuration alone.
 
     Raises:
         RequestError: there is no such model, tag or file, or some of the tower's weights are missing.
@@ -52,6 +53,8 @@ def tower(
     if report is None and not name.startswith("local-dir:"):
         raise RequestError(f"open_clip found no weights of '{name}'. Name another model, or a tag in pretrained=.")
     part = getattr(model, which)
+    scale, bias = model.logit_scale, getattr(model, "logit_bias", None)
+    part.logits = (scale.item(), None if bias is None else bias.item())
     own = report and report.of(which, part.state_dict())
     if own:
         own.require(source)
@@ -70,6 +73,11 @@ def _without_prefix(model: Any, report: LoadReport, source: str) -> LoadReport:
         torch.save(stripped, file)
         load_checkpoint(model, str(file))
     return replace(reports[-1], prefix=prefix, given={})
+
+
+def source_of(name: str, pretrained: str | None) -> str:
+    """Return how model and weights are named together; towers of one source come from one dual encoder."""
+    return name if pretrained is None else f"{name}, {pretrained}"
 
 
 def no_weights(name: str) -> str:

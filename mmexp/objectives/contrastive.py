@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from functools import partial
-from math import log
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmexp.objectives.heads import align, one_space, pair_weights
+from mmexp.objectives.heads import align, first_log_scale, one_space, pair_weights
 from mmexp.objectives.similarity import clamp_log_scale, row_mean, similarity
 from mmexp.objectives.tiles import tiled_info_nce
 from mmexp.shapes import ModelShape
@@ -49,6 +48,8 @@ class Contrastive(nn.Module):
 
     The logit scale is 1 / temperature; its logarithm is the parameter, clamped after each optimizer step to at most
     log(`max_scale`).
+    With `pretrained_heads` the heads and the temperature of towers that come from one pretrained dual encoder (CLIP, SigLIP)
+    start as its own, and the space has its width.
     """
 
     needs = ("pooled", "pairs")
@@ -62,10 +63,12 @@ class Contrastive(nn.Module):
         max_scale: PositiveFloat = 100.0,
         label_smoothing: Fraction = 0.0,
         pairs: Mapping[str, NonNegativeFloat] | None = None,
+        pretrained_heads: bool = True,
     ):
         super().__init__()
-        self.heads = one_space(shape.dims, embed_dim)
-        self.log_scale = nn.Parameter(torch.tensor(log(1 / temperature)))
+        spaces = shape.spaces if pretrained_heads else {}
+        self.heads, self.pretrained = one_space(shape.dims, embed_dim, spaces), sorted(spaces)
+        self.log_scale = first_log_scale(temperature, spaces)
         self.max_scale, self.label_smoothing = max_scale, label_smoothing
         self.pairs = pair_weights(shape.dims, pairs)
         self.clamp_parameters()

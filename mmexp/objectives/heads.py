@@ -1,8 +1,11 @@
 """What the alignment objectives share: linear heads into one space, and the pairs of modalities that a loss runs over."""
 
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from functools import partial
 from itertools import combinations
+from math import log
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -14,6 +17,7 @@ from mmexp.objectives.shown import gathered, pairwise, related_items, shown
 from mmexp.objectives.similarity import unit
 from mmexp.objectives.tiles import LARGE, Right
 from mmexp.rows import take
+from mmexp.shapes import PretrainedSpace
 from mmexp.step import Views
 from mmexp.types import Encoded
 
@@ -21,7 +25,10 @@ PairWeights = dict[tuple[str, str], float]
 
 
 class Heads(nn.ModuleDict):
-    """One linear map for each modality, `dims[name]` to `widths[name]`; the parameters are `<modality>.weight`."""
+    """One linear map for each modality, `dims[name]` to `widths[name]`; the parameters are `<modality>.weight`.
+
+    A map that was taken over from a pretrained model may have a bias, several layers or none.
+    """
 
     def __init__(self, dims: Mapping[str, int], widths: Mapping[str, int]):
         super().__init__({name: nn.Linear(dim, widths[name], bias=False) for name, dim in dims.items()})
@@ -31,9 +38,31 @@ class Heads(nn.ModuleDict):
         return {name: unit(self[name](e.pooled)) for name, e in encoded.items()}
 
 
-def one_space(dims: Mapping[str, int], embed_dim: int) -> Heads:
-    """Return heads that bring every modality into one space of `embed_dim`."""
-    return Heads(dims, dict.fromkeys(dims, embed_dim))
+def one_space(
+    dims: Mapping[str, int], embed_dim: int, spaces: Mapping[str, PretrainedSpace] = MappingProxyType({})
+) -> Heads:
+    """Return heads that bring every modality into one space.
+
+    Args:
+        dims: the width of each modality's pooled encoding.
+        embed_dim: the width of the space where it is a new one.
+        spaces: the pretrained space of modalities whose encoders share one. Their heads start as its projections, and those of
+            other modalities lead into it.
+
+    Returns:
+        The heads, from pooled encodings (B, D) to unit vectors (B, width of the space).
+    """
+    width = next((space.width for space in spaces.values()), embed_dim)
+    heads = Heads(dims, dict.fromkeys(dims, width))
+    for name in dims.keys() & spaces.keys():
+        heads[name] = deepcopy(spaces[name].projection)
+    return heads
+
+
+def first_log_scale(temperature: float, spaces: Mapping[str, PretrainedSpace]) -> nn.Parameter:
+    """Return the parameter by whose exponential cosines are scaled, at the pretrained value or 1 / `temperature`."""
+    start = next((space.log_scale for space in spaces.values()), log(1 / temperature))
+    return nn.Parameter(torch.tensor(start))
 
 
 def pair_weights(modalities: Iterable[str], pairs: Mapping[str, float] | None) -> PairWeights:

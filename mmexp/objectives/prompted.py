@@ -1,6 +1,5 @@
 """Learned words before the names of the classes (CoOp, arXiv:2109.01134)."""
 
-from math import log
 from typing import Literal
 
 import torch
@@ -9,7 +8,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mmexp.errors import RequestError
 from mmexp.objectives.classify import label_loss
-from mmexp.objectives.heads import one_space
+from mmexp.objectives.heads import first_log_scale, one_space
 from mmexp.objectives.presence import no_terms
 from mmexp.objectives.prompts import Prompts
 from mmexp.objectives.shown import shown
@@ -25,10 +24,12 @@ _MAX_SCALE = 100.0
 class Space(nn.Module):
     """Heads into a common space and its temperature, with the names that `contrastive` gives them."""
 
-    def __init__(self, shape: ModelShape, source: str, embed_dim: int, temperature: float):
+    def __init__(self, shape: ModelShape, source: str, embed_dim: int, temperature: float, pretrained: bool):
         super().__init__()
-        self.heads = one_space({name: shape.dims[name] for name in (source, "text")}, embed_dim)
-        self.log_scale = nn.Parameter(torch.tensor(log(1 / temperature)))
+        names = (source, "text")
+        spaces = {n: shape.spaces[n] for n in names} if pretrained and {*names} <= shape.spaces.keys() else {}
+        self.heads = one_space({name: shape.dims[name] for name in names}, embed_dim, spaces)
+        self.log_scale, self.pretrained = first_log_scale(temperature, spaces), sorted(spaces)
 
     def vectors(self, modality: str, encoded: Encoded) -> Tensor:
         """Return unit vectors (B, embed_dim)."""
@@ -45,8 +46,9 @@ class Prompted(nn.Module):
     Before each text stand `context_length` learned vectors, the same for all classes or `class_specific`. What is learned
     is how far each is from where it starts: from the words of `init`, of which there must be so many (null: as many as it
     has), else from the mask mark and a little beside it. The common space is that of
-    the objective `space` in the loaded weights, and rests unless `train_space`; it is learned where none was loaded. Raises
-    RequestError where context and name are more than a text may have.
+    the objective `space` in the loaded weights, or with `pretrained_heads` that of the dual encoder (CLIP, SigLIP) from which
+    both towers come. It rests unless `train_space`; it is learned where there is neither. Raises RequestError where context and
+    name are more than a text may have.
     """
 
     needs = ("{source}", "text", "labels", "word_vectors")
@@ -65,11 +67,12 @@ class Prompted(nn.Module):
         train_space: bool = False,
         embed_dim: PositiveInt = 256,
         temperature: PositiveFloat = 0.07,
+        pretrained_heads: bool = True,
     ):
         super().__init__()
         assert shape.word_dim and shape.mask_token_id is not None, "the need `word_vectors` was not checked"
         self.source, self.train_space = source, train_space
-        self.space = Space(shape, source, embed_dim, temperature)
+        self.space = Space(shape, source, embed_dim, temperature, pretrained_heads)
         words = _words(shape, init) if init else [shape.mask_token_id] * (context_length or 0)
         if init and context_length not in (None, len(words)):
             raise RequestError(f"init='{init}' has {len(words)} tokens. Set context_length to that, or to null.")

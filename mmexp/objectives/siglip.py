@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from functools import partial
-from math import log
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmexp.objectives.heads import align, one_space, pair_weights
+from mmexp.objectives.heads import align, first_log_scale, one_space, pair_weights
 from mmexp.objectives.similarity import clamp_log_scale, similarity
 from mmexp.objectives.tiles import tiled_sigmoid_loss
 from mmexp.shapes import ModelShape
@@ -31,6 +30,8 @@ class SigLip(nn.Module):
     The paper's multiplier t is 1 / `temperature`. It starts at 10 with a bias of -10 (section 3.2), so that the many wrong
     pairs do not begin with a large loss. The paper does not bound it; with `max_scale` it is clamped after each optimizer
     step, as open_clip does (100). Released SigLIP models have scales of up to 118.
+    With `pretrained_heads` the heads, temperature and bias of towers that come from one
+    pretrained dual encoder (SigLIP, CLIP) start as its own, and the space has its width.
     """
 
     needs = ("pooled", "pairs")
@@ -44,11 +45,14 @@ class SigLip(nn.Module):
         bias: float = -10.0,
         max_scale: PositiveFloat | None = None,
         pairs: Mapping[str, NonNegativeFloat] | None = None,
+        pretrained_heads: bool = True,
     ):
         super().__init__()
-        self.heads = one_space(shape.dims, embed_dim)
-        self.log_scale = nn.Parameter(torch.tensor(log(1 / temperature)))
-        self.bias = nn.Parameter(torch.tensor(float(bias)))
+        spaces = shape.spaces if pretrained_heads else {}
+        self.heads, self.pretrained = one_space(shape.dims, embed_dim, spaces), sorted(spaces)
+        self.log_scale = first_log_scale(temperature, spaces)
+        known = [space.bias for space in spaces.values() if space.bias is not None]
+        self.bias = nn.Parameter(torch.tensor(float(known[0] if known else bias)))
         self.max_scale = max_scale
         self.pairs = pair_weights(shape.dims, pairs)
         self.clamp_parameters()
