@@ -1,9 +1,12 @@
 """An adapter for each tower, as the command line says it: composed, checked, and told where it is wrong."""
 
+import inspect
 import json
 from pathlib import Path
+from pydoc import locate
 
 import pytest
+import yaml
 
 from mmexp.compose import compose, resolved
 from mmexp.config import check
@@ -31,6 +34,13 @@ def test_every_adapter_is_a_choice_for_a_tower_unless_it_is_one_of_the_whole(nam
             composed(f"adapter/text={name}")
     else:
         assert composed(f"adapter/text={name}")["text"] == whole
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in CONF.glob("*.yaml")))
+def test_defaults_of_code_and_yaml_agree(name):
+    node = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+    parameters = inspect.signature(locate(node.pop("_target_"))).parameters
+    assert node == {key: parameters[key].default for key in parameters}
 
 
 def test_a_tower_has_its_own_and_the_others_that_of_the_run():
@@ -108,5 +118,5 @@ def test_run_json_tells_what_was_chosen(tmp_path, monkeypatch, capsys):
     model, _ = restore(tmp_path / "outputs/sweeps/mine/1")
     image = sum(parameter.numel() for parameter in model.encoders["image"].parameters())
     assert shares[1] == told[1]["parameters"]["total"] - image
-    # Of rank 4, beside four layers in each of the four blocks.
-    assert shares[0] - shares[1] == 4 * 4 * (192 + 3 * 192 + 192 + 192 + 2 * (192 + 4 * 192))
+    # Of rank 8, beside four layers in each of the four blocks.
+    assert shares[0] - shares[1] == 4 * 8 * (192 + 3 * 192 + 192 + 192 + 2 * (192 + 4 * 192))
