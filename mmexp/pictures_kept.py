@@ -25,7 +25,7 @@ def keep_pictures(settings: CacheSettings, sets: Mapping[str, PreparedSamples], 
     """
     for split, samples in sets.items():
         for reader in _readers(samples) if hasattr(samples.samples, "stamp") else ():
-            rows, shape = len(samples), reader.blank[reader.key].shape
+            rows, shape = reader.items, reader.blank[reader.key].shape
             about = _about(split, samples, reader, source)
             try:
                 key = fingerprint.digest(sorted(about.items()))
@@ -55,7 +55,7 @@ def _about(split: str, samples: PreparedSamples, reader: Decoded, source: DataSo
         "data": source.fingerprint,
         "files": held.stamp(),
         "split": getattr(held, "read_as", None) or split,
-        "rows": len(samples),
+        "rows": reader.items,
         "size": reader.encoder.image_size,
         "transform": repr(getattr(reader.encoder, "transform", "")),
         "inputs": fingerprint.of_prepared(reader.decode(rows)) if rows else "",

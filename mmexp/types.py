@@ -107,7 +107,8 @@ class Samples(Protocol):
     of a row with several texts is that of the joined one; `text_items(row) -> list[int]` gives that of each alone.
     `targets (N, C)` and `number (N,)`, both float32 and as in a batch, may be there too. So may `present`, from a modality
     that some rows lack to `(N,)` bool, true where it is there; what a row lacks is never read.
-    Where a row may have several texts, `texts(row) -> list[str]` returns each alone.
+    Where a row may have several texts, `texts(row) -> list[str]` returns each alone. `chooses_texts(modality) -> bool` says
+    whether `rng` changes what `read` returns of a modality; of samples without it that is assumed of every text.
     """
 
     concepts: np.ndarray

@@ -76,7 +76,7 @@ MAY = {
     "matrix": {"errors", "compose", "config", "signatures", "tasks", "request", "experiment", "matrix"},
     "exporting": {"errors", "types", "attention", "encoders", "model", "exporting"},
     "inference": {"types", "data", "build", "compression"},
-    "serving": {"errors", "build", "serving"},
+    "serving": {"errors", "build", "data", "serving"},
     "judging": {"types", "attention", "plain_attention", "model", "data", "tasks", "judging"},
     "compressing": {"build", "compression", "data", "judging", "model", "runs", "weights"},
     "metrics": set(),

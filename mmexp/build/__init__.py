@@ -6,7 +6,17 @@ from mmexp.build.choosing import best_by, check_best, monitored_by
 from mmexp.build.classes import class_heads, classes_of
 from mmexp.build.making import ASSETS, Config, factory, make
 from mmexp.build.monitoring import check_monitor, check_searched, declared, validated
-from mmexp.build.parts import data_source, further, loading, model, objectives, stepping, strong, variation
+from mmexp.build.parts import (
+    answers_wanted,
+    data_source,
+    further,
+    loading,
+    model,
+    objectives,
+    stepping,
+    strong,
+    variation,
+)
 from mmexp.build.resting import rest_unreached
 from mmexp.build.restoring import best_checkpoint, chosen_layers, config_beside, restore, run_config, weights_of
 from mmexp.build.running import balance, class_texts, keeping, own_teacher, prefixes, task
@@ -26,6 +36,7 @@ __all__ = [
     "Config",
     "adapter_of",
     "adapters_of",
+    "answers_wanted",
     "assemble",
     "balance",
     "best_by",

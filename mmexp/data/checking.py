@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mmexp.data.contents import cache_folder, remember, state_of
 from mmexp.data.decoding import Decoding
-from mmexp.data.readers import Table
 from mmexp.data.stored import NAMES, complaint, is_empty, stored_in
+from mmexp.data.tables import Table
 
 _SAY_FROM_ROWS = 20_000
 
@@ -73,11 +74,18 @@ def _undecodable(table: Table, column: str, kind: str, decode: Decoding) -> dict
             return complaint(error, kind)
         return None
 
+    # A file that several rows name, as of one row a caption, is decoded once.
+    first: dict[Any, int] = {}
+    for row in range(len(table)):
+        first.setdefault(cells[row] if isinstance(cells[row], str) else row, row)
+    rows = list(first.values())
+
     if len(table) >= _SAY_FROM_ROWS:
         print(f"{table.name}: reading all {len(table):,} {NAMES[kind]}s once", file=sys.stderr)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(fault, range(len(table)))
-        return {row: text for row, text in enumerate(found) if text}
+        faults = dict(zip(rows, pool.map(fault, rows), strict=True))
+    own = (first[cells[row] if isinstance(cells[row], str) else row] for row in range(len(table)))
+    return {row: text for row, one in enumerate(own) if (text := faults[one])}
 
 
 def _state(table: Table, column: str, kind: str, decode: Decoding) -> str:

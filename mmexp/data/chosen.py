@@ -43,6 +43,11 @@ def items_of(samples: Any, modalities: Iterable[str]) -> dict[str, np.ndarray]:
     return {name: np.where(present[name], own, MISSING) if name in present else own for name, own in found.items()}
 
 
+def chooses_texts(samples: Any, modality: str) -> bool:
+    """Return whether training draws among several texts of a row; of samples that do not say so it is assumed."""
+    return samples.chooses_texts(modality) if hasattr(samples, "chooses_texts") else True
+
+
 def sources_of(samples: Any) -> list[Any]:
     """Return `samples` and all those of which they are some rows, down to what reads."""
     inner = getattr(samples, "samples", None)
@@ -77,6 +82,10 @@ class ChosenSamples:
     def text_items(self, row: int) -> list[int]:
         """Return the item number of each text of a chosen row."""
         return text_items_of(self.samples, int(self.rows[row]))
+
+    def chooses_texts(self, modality: str) -> bool:
+        """Return whether the samples have rows with several texts."""
+        return chooses_texts(self.samples, modality)
 
     def where(self, row: int) -> str:
         """Return file and row of a chosen row."""

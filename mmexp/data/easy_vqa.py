@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from mmexp.data.concepts import hold_out
 from mmexp.data.items import stored_items, text_item
+from mmexp.data.pictures import read_picture
 from mmexp.errors import RequestError
 from mmexp.types import DataSource
 
@@ -32,7 +32,11 @@ class Questions:
 
     def read(self, row: int, modality: str, rng: np.random.Generator | None = None) -> Any:
         """Return the picture, 64 x 64, or the question."""
-        return Image.open(self.file(row)).convert("RGB") if modality == "image" else self.questions[row]
+        return read_picture(self.file(row)) if modality == "image" else self.questions[row]
+
+    def chooses_texts(self, modality: str) -> bool:
+        """Return False: a row has one question."""
+        return False
 
     def where(self, row: int) -> str:
         """Return the picture's file and the question."""

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from mmexp.data.chosen import texts_of
-from mmexp.data.readers import Table
 from mmexp.data.table_rows import TableSamples
+from mmexp.data.tables import Table
 
 AUTO = "auto"
 # A text names the label where this share of the labelled rows holds its words.

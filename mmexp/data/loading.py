@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmexp.data.chosen import items_of
+from mmexp.data.chosen import chooses_texts, items_of
 from mmexp.data.decoded import CHANGED_BY, Decoded
 from mmexp.data.variation import Variation
 from mmexp.errors import RequestError
@@ -76,7 +76,7 @@ class PreparedSamples(Dataset[Batch]):
 
     def _readers(self, encoders: Mapping[str, Encoder], loading: Loading) -> dict[str, Any]:
         return {
-            name: Decoded(self.samples, name, encoder, loading.cache_bytes)
+            name: Decoded(self.samples, name, encoder, loading.cache_bytes, loading.num_workers or 0)
             if encoder.modality in Decoded.kinds
             else encoder
             for name, encoder in encoders.items()
@@ -91,6 +91,26 @@ class PreparedSamples(Dataset[Batch]):
             raise RequestError(
                 f"{self.samples.where(int(empty[0]))}: it has nothing to read, no {' and no '.join(self.readers)}.{more}"
             )
+
+    @property
+    def mixing(self) -> list[Any]:
+        """Return the augmentations of the whole batch by which a row depends on others."""
+        every: Sequence[Any] = self.variation.augmentations if self.variation else ()
+        return [a for a in every if a.modality is None and getattr(a, "mixes", True)]
+
+    def varied_by(self, modalities: Iterable[str], teacher: bool = False) -> list[str]:
+        """Return in words what makes the inputs of these modalities differ between epochs, those of the teacher or the model."""
+        if self.variation is None:
+            return []
+        readers = (self.teachers if teacher else self.readers) or {}
+        kinds = {name: _encoder(readers[name]).modality for name in modalities}
+        changing = set().union(*(CHANGED_BY[kind] for kind in kinds.values()))
+        augmentations = [a for a in self.variation.augmentations if a.modality in changing or a in self.mixing]
+        drawn = [name for name, kind in kinds.items() if kind == "text" and chooses_texts(self.samples, name)]
+        return [
+            *(f"augmentation '{type(a).__name__.lower()}'" for a in augmentations),
+            *(["the choice among a row's texts"] if drawn else []),
+        ]
 
     def presence(self, rows: Sequence[int], modalities: Iterable[str]) -> dict[str, Tensor]:
         """Return which of `rows` (B,) have each of those modalities that some row of the split lacks."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mmexp.data.chosen import items_of, text_items_of, texts_of
+from mmexp.data.chosen import chooses_texts, items_of, text_items_of, texts_of
 from mmexp.types import DataSource, Samples
 
 
@@ -44,6 +44,10 @@ class Joined:
     def text_items(self, row: int) -> list[int]:
         """Return the item number of each of the row's texts."""
         return text_items_of(*self.places[row])
+
+    def chooses_texts(self, modality: str) -> bool:
+        """Return whether some of the samples have rows with several texts."""
+        return any(chooses_texts(part, modality) for part in self.parts)
 
     def where(self, row: int) -> str:
         """Return file and row."""

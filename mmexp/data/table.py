@@ -14,10 +14,11 @@ from mmexp.data.degenerate import degenerate_notes
 from mmexp.data.few_labels import keep_labels
 from mmexp.data.found_columns import found_columns, names_label
 from mmexp.data.labels import number_labels, read_numbers
-from mmexp.data.readers import Table, read_table
+from mmexp.data.readers import read_table
 from mmexp.data.stored import is_empty
 from mmexp.data.table_items import number_concepts, number_items
 from mmexp.data.table_rows import TableSamples
+from mmexp.data.tables import Table
 from mmexp.data.validation import with_validation
 from mmexp.errors import RequestError, nearest
 from mmexp.types import DataSource, Fraction, PositiveFloat, PositiveInt
@@ -74,6 +75,7 @@ def table(
         if left_out := [*one.faults, *(faulty[row] for row in sorted(faulty))]:
             skipped[name] = len(left_out)
             print(f"{paths[name]}: {len(left_out)} of {len(one) + len(one.faults)} rows left out. First: {left_out[0]}")
+    _refuse_empty(splits["train"])
     number_concepts(splits.values())
     number_items(list(splits.values()))
     classes = (
@@ -136,6 +138,17 @@ def _check_columns(one: Table, chosen: Mapping[str, str]) -> None:
             raise RequestError(
                 f"'{one.name}' has no column '{column}' (data.columns.{kind}).{nearest(column, one.columns)} "
                 f"Set data.columns.{kind}=COLUMN, or null to leave it out."
+            )
+
+
+def _refuse_empty(train: TableSamples) -> None:
+    """Raise RequestError for a column of which no row of train has anything, whether it is read or learned."""
+    for name, column in train.columns.items():
+        cells = (train.cell(row, name) for row in range(len(train)))
+        if name != "concept" and all(is_empty(cell) or cell != cell for cell in cells):
+            raise RequestError(
+                f"'{train.table.name}': column '{column}' (data.columns.{name}) is empty in every row of train. "
+                f"Set data.columns.{name}=COLUMN, or null to leave it out."
             )
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from mmexp.data.chosen import chosen_present, text_items_of
 from mmexp.data.contents import state_of
 from mmexp.data.decoding import Decoding
-from mmexp.data.readers import Table
 from mmexp.data.stored import Slice, Stored, complaint, stored_in
+from mmexp.data.tables import Table
 from mmexp.errors import RequestError
 
 
@@ -65,6 +65,11 @@ class TableSamples:
     def text_items(self, row: int) -> list[int]:
         """Return the item number of each of the row's captions."""
         return text_items_of(self, row)
+
+    def chooses_texts(self, modality: str) -> bool:
+        """Return whether some row has several texts of a modality, of which training draws one."""
+        cells = (self.cell(row, modality) for row in range(len(self)))
+        return any(isinstance(cell, list) and len(cell) > 1 for cell in cells)
 
     def where(self, row: int) -> str:
         """Return file and line."""

@@ -12,11 +12,12 @@ from typing import Any
 import litserve
 import orjson
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from starlette.requests import Request
 from starlette.responses import Response
 from torch import Tensor
 
+from mmexp.data.pictures import BROKEN, read_picture
 from mmexp.serving.asked import Wrong
 from mmexp.serving.parent import end_with_parent
 
@@ -26,15 +27,18 @@ PIXELS = 50_000_000
 
 
 def picture(content: str) -> Image.Image:
-    """Return the picture of a base64 file, upright and in RGB. Raises Wrong for anything else."""
+    """Return the picture of a base64 file, decoded as those of a table are. Raises Wrong for anything else."""
     try:
-        with Image.open(io.BytesIO(base64.b64decode(content, validate=True))) as opened:
-            if opened.width * opened.height > PIXELS:
-                raise Wrong(413, f"a picture of {opened.width} x {opened.height} pixels is too large")
-            return ImageOps.exif_transpose(opened).convert("RGB")
+        stored = base64.b64decode(content, validate=True)
     except binascii.Error as error:
         raise Wrong(422, "image is not base64") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    try:
+        with Image.open(io.BytesIO(stored)) as opened:
+            width, height = opened.size
+        if width * height > PIXELS:
+            raise Wrong(413, f"a picture of {width} x {height} pixels is too large")
+        return read_picture(stored)
+    except (OSError, *BROKEN) as error:
         raise Wrong(422, "image is no picture that can be read") from error
 
 
@@ -70,8 +74,8 @@ class Embedder:
         read: list[Any] = []
         for path in paths:
             try:
-                read.append(picture(base64.b64encode(path.read_bytes()).decode()))
-            except Wrong:
+                read.append(read_picture(path))
+            except OSError:
                 read.append(None)
         blank = Image.new("RGB", (8, 8))
         return self("image", [one or blank for one in read]), [one is not None for one in read]

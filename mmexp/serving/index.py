@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from mmexp.data.contents import state_of
+from mmexp.data.kinds import PICTURES
 from mmexp.errors import RequestError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 ROWS = 64
 
 
@@ -19,9 +20,9 @@ def pictures_in(folder: Path) -> list[Path]:
     """Return the pictures of a folder and those below, in the order of their names. Raises RequestError for none."""
     if not folder.is_dir():
         raise RequestError(f"index={folder}: there is no such folder.")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.is_file())
     if not found:
-        raise RequestError(f"index={folder}: there is no picture ({', '.join(SUFFIXES)}).")
+        raise RequestError(f"index={folder}: there is no picture ({', '.join(PICTURES)}).")
     return found
 
 
@@ -33,7 +34,7 @@ def made(folder: Path, weights: str, where: Path, embed: Callable[[Sequence[Path
     from usearch.index import Index
 
     files = pictures_in(folder)
-    stamps = [(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    stamps = [(str(path.relative_to(folder)), state_of(path)) for path in files]
     key = sha256(repr((weights, str(folder.resolve()), stamps)).encode()).hexdigest()[:16]
     place = where / key
     if (place / "names.json").is_file():

@@ -88,11 +88,14 @@ def data_now(config: Mapping[str, Any]) -> str:
     from mmexp import build
 
     # All that a data source is made of; the seed draws its shots and fractions, further encoders tell of what kind their
-    # columns are. What is measured without a modality is of the same rows.
+    # columns are, objectives whether labels are looked for. What is measured without a modality is of the same rows.
     drawn = any(config["data"].get(key) is not None for key in ("shots", "fraction"))
     data = {key: value for key, value in config["data"].items() if key != "without"}
     asked = {"data": data, "seed": config["seed"] if drawn else 0, "encoder": build.further(config)}
-    key = repr(asked)
+    asked |= {name: config.get(name) for name in ("prompts", "init_from")}
+    asked |= {"objective": config.get("objective") or {}, "train": config.get("train", True)}
+    # Of objectives it is only what they need: runs that differ in a weight share what was read.
+    key = repr({**asked, "objective": build.answers_wanted(asked)})
     if key not in _data:
         _data[key] = build.data_source(asked).fingerprint
     return _data[key]
