@@ -40,6 +40,16 @@ def count(like: Tensor, number: int) -> Tensor:
     return torch.tensor(float(number), device=like.device)
 
 
+def paired_rows(views: Views, known: Tensor | None = None) -> Tensor:
+    """Return how many rows of all processes have two modalities or more and are `known (B,)`, a scalar.
+
+    Batches of an evaluation set are averaged by it, where a loss is a mean over the rows of all processes already.
+    """
+    rows = torch.stack([e.there() for e in views.encoded().values()]).sum(0) > 1
+    rows = rows if known is None else rows & known
+    return views.gather(rows.long()[:, None]).sum()
+
+
 def mean_of(objective: nn.Module, views: Views, terms: Sequence[Tensor]) -> Tensor:
     """Return the mean of the terms of those modalities that any row has."""
     return torch.stack(list(terms)).mean() if terms else no_loss(objective, views)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmexp.objectives.heads import align, first_log_scale, one_space, pair_weights
+from mmexp.objectives.presence import paired_rows
 from mmexp.objectives.similarity import clamp_log_scale, similarity
 from mmexp.objectives.tiles import tiled_sigmoid_loss
 from mmexp.shapes import ModelShape
@@ -69,6 +70,10 @@ class SigLip(nn.Module):
     def logit_scale(self) -> Tensor:
         """Return by what cosine similarities are multiplied before the bias is added, a scalar."""
         return self.log_scale.exp()
+
+    def evaluated_rows(self, views: Views) -> dict[str, Tensor]:
+        """Return over how many rows the loss is a mean: the batches of an evaluation set are averaged by it."""
+        return {"siglip": paired_rows(views)}
 
     def forward(self, views: Views) -> Terms:
         """Return the loss over the pairs of modalities, and what temperature and bias have become."""

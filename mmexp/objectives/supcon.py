@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmexp.objectives.contrastive import info_nce
 from mmexp.objectives.heads import one_space, over_pairs, pair_weights
-from mmexp.objectives.presence import Both, Presence, term
+from mmexp.objectives.presence import Both, Presence, paired_rows, term
 from mmexp.objectives.shown import related_items
 from mmexp.rows import take
 from mmexp.shapes import ModelShape
@@ -58,6 +58,10 @@ class SupCon(nn.Module):
     def logit_scale(self) -> Tensor:
         """Return by what cosine similarities are multiplied before a softmax, a scalar."""
         return torch.tensor(1 / self.temperature)
+
+    def evaluated_rows(self, views: Views) -> dict[str, Tensor]:
+        """Return over how many rows the loss is a mean: the batches of an evaluation set are averaged by it."""
+        return {"supcon": paired_rows(views, views.batch[self.same] >= 0)}
 
     def forward(self, views: Views) -> Terms:
         """Return the loss over the pairs of modalities."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmexp.objectives.heads import align, one_space, pair_weights
+from mmexp.objectives.presence import paired_rows
 from mmexp.objectives.similarity import row_mean, similarity
 from mmexp.rows import take
 from mmexp.shapes import ModelShape
@@ -59,6 +60,10 @@ class Triplet(nn.Module):
     def embed(self, encoded: dict[str, Encoded]) -> dict[str, Tensor]:
         """Return unit vectors (B, embed_dim) for every modality that is there."""
         return self.heads(encoded)
+
+    def evaluated_rows(self, views: Views) -> dict[str, Tensor]:
+        """Return over how many rows the loss is a mean: the batches of an evaluation set are averaged by it."""
+        return {"triplet": paired_rows(views)}
 
     def forward(self, views: Views) -> Terms:
         """Return the loss over the pairs of modalities."""

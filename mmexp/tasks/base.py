@@ -251,7 +251,11 @@ class Task(L.LightningModule):
         losses, numbers = self.terms(views)
         numbers = {name: self._gather(value.detach().view(1)).nanmean() for name, value in numbers.items()}
         rows = gathered_rows(views, dict(self.objectives.items()), self.samples[split], every=self.trainer.testing)
-        counts = {f"loss_{name}": float(total) for name, total in losses.totals.items()}
+        counted = dict(losses.totals)
+        for objective in self.objectives.values():
+            # A loss that is a mean over the rows of all processes already says over how many.
+            counted = (objective.evaluated_rows(views) if hasattr(objective, "evaluated_rows") else {}) | counted
+        counts = {f"loss_{name}": float(total) for name, total in counted.items()}
         given = dict(zip((f"loss_{name}" for name in losses.names), losses.given.tolist(), strict=True))
         gathered = self.gathered.setdefault(split, Gathered())
         gathered.add(numbers, rows, len(batch["index"]) * self.trainer.world_size, counts, given)
