@@ -32,8 +32,16 @@ OFFLINE = (
 )
 TASKS: dict[str, tuple[int, str, tuple[str, ...]]] = {
     "pairs": (357, "test/text_to_image_r1", ("objective=contrastive",)),
-    "classes": (300, "test/accuracy", ("objective=classify", "data.columns.label=label", "data.columns.text=null")),
-    "numbers": (300, "test/r2", ("objective=regress", "data.columns.target=number", "data.columns.text=null")),
+    "classes": (
+        300,
+        "test/accuracy",
+        ("objective=classify", "objective.classify.source=image", "data.columns.label=label", "data.columns.text=null"),
+    ),
+    "numbers": (
+        300,
+        "test/r2",
+        ("objective=regress", "objective.regress.source=image", "data.columns.target=number", "data.columns.text=null"),
+    ),
 }
 BUDGETS = {"15 epochs, warm-up 50": ("budget.epochs=15", "schedule.warmup_steps=50"), "default": ()}
 
