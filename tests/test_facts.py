@@ -10,9 +10,17 @@ from mmexp.training.optimizer import constant, cosine
 
 
 def test_what_no_encoder_reads_is_told():
-    task = SimpleNamespace(model=SimpleNamespace(encoders={"image": 1, "text": 2}))
+    encoders = {name: SimpleNamespace(modality=name) for name in ("image", "text")}
+    task = SimpleNamespace(model=SimpleNamespace(encoders=encoders))
     experiment: Any = SimpleNamespace(
-        loaded=None, continuation=None, towers={}, heads={}, resting=[], task=task, source=None
+        train=SimpleNamespace(dataset=()),
+        loaded=None,
+        continuation=None,
+        towers={},
+        heads={},
+        resting=[],
+        task=task,
+        source=None,
     )
     experiment.source = SimpleNamespace(modalities=["image", "text", "audio", "video"], notes=())
     assert started(experiment) == ["in the data, and read by no encoder: audio, video"]
