@@ -89,6 +89,7 @@ def config(**changes):
         "init_from": None,
         "teacher": None,
         "resume": None,
+        "resume_allow": [],
         "evaluate": True,
         "train": True,
         "log_every_steps": 10,
