@@ -9,6 +9,7 @@ from torch import nn
 
 from mmexp.attention import masked_mean, pack, places_of, unpack
 from mmexp.errors import RequestError
+from mmexp.rows import look_up
 from mmexp.spacing import middles
 from mmexp.transformer_block import Block
 from mmexp.types import Encoded, NonNegativeInt, PositiveInt, Prepared
@@ -69,7 +70,7 @@ class FrameEncoder(nn.Module):
         places = places_of(mask)
         tokens = self.image({"pixels": pack(prepared["frames"], places)}).pooled
         if self.positions is not None:
-            tokens = tokens + self.positions[places % self.frames]
+            tokens = tokens + look_up(self.positions, places % self.frames)
         for block in self.blocks:
             tokens = block(tokens, mask, places)
         tokens = unpack(self.norm(tokens), places, mask)

@@ -12,6 +12,7 @@ from mmexp.objectives.decoder import Decoder, State
 from mmexp.objectives.generation import Decoding
 from mmexp.objectives.presence import no_terms
 from mmexp.objectives.shown import belongs, shown
+from mmexp.rows import take
 from mmexp.shapes import Marks, ModelShape
 from mmexp.step import Terms, Views
 from mmexp.types import Prepared
@@ -162,7 +163,7 @@ class Captioner(nn.Module):
     def _losses(self, views: Views, ids: Tensor, given: Tensor, predicted: Tensor, smoothing: float = 0.0) -> Tensor:
         """Return the cross-entropy (T,) of each token that is `predicted (B, N - 1)`; the first is never."""
         # The others never meet the vocabulary: that product is the largest of all.
-        hidden = self.hidden(views, ids[:, :-1], given)[predicted]
+        hidden = take(self.hidden(views, ids[:, :-1], given), predicted)
         logits = self.decoder.logits(hidden).float()
         return F.cross_entropy(logits, ids[:, 1:][predicted], reduction="none", label_smoothing=smoothing)
 

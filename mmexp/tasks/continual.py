@@ -87,6 +87,14 @@ class ContinualTask(Task):
 
     def on_train_epoch_start(self) -> None:
         """Begin a task: the method remembers what it needs, the optimizer forgets."""
+        self._begin()
+        super().on_train_start()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Begin a task that no epoch begins: Lightning leaves that hook out where a checkpoint is of an epoch's last step."""
+        self._begin()
+
+    def _begin(self) -> None:
         now = self.global_step // self.steps_per_task
         if now != self.number:
             # A run that was interrupted in a task's last step has not ended it yet.
@@ -95,7 +103,6 @@ class ContinualTask(Task):
             self.order.task = now
             self.continual.begin(self.number, self.learner)
             self.trainer.strategy.setup_optimizers(self.trainer)
-        super().on_train_start()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one step with what the method adds to it, logged as `loss_<name>`."""
