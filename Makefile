@@ -24,8 +24,7 @@ demo: $(INSTALLED)  ## environment, install, the main job on the bundled data, a
 	$(BIN)/mmexp train experiment=emoji
 
 test: $(INSTALLED) check  ## environment, install, format, lint, types and all tests
-	# Tests that compute with two threads share the cores with other workers: waiting threads sleep instead of spinning.
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 check: $(INSTALLED)  ## format, lint and types alone
 	$(BIN)/ruff format --check .
