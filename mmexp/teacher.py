@@ -45,7 +45,9 @@ class Teacher(nn.Module):
         """Return the widths of what it says, as it says them of one blank row."""
         was_training = self.training
         encoders = dict(self.model.encoders.items())
-        said = self.eval()({name: encoder.prepare([_blank(encoder.modality)]) for name, encoder in encoders.items()})
+        blank: Batch = {name: encoder.prepare([_blank(encoder.modality)]) for name, encoder in encoders.items()}
+        # Texts are drawn by row number.
+        said = self.eval()({**blank, "index": torch.zeros(1, dtype=torch.long)})
         self.train(was_training)
         grids = {name: tuple(encoder.grid) for name, encoder in encoders.items() if hasattr(encoder, "grid")}
         return TeacherShape({name: tensor.shape[1] for name, tensor in said.items()}, grids)
