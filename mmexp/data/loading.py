@@ -150,8 +150,8 @@ class PreparedSamples(Dataset[Batch]):
         return self._inputs({name: self.readers[name] for name in modalities}, places)
 
     def teacher_inputs(self, places: Sequence[Place]) -> Batch:
-        """Return all modalities as the teacher wants them, with `present`."""
-        return self._inputs(self.teachers or {}, places)
+        """Return all modalities as the teacher wants them, with `present`, and the rows' numbers, by which it draws its texts."""
+        return {"index": torch.tensor([row for row, _ in places]), **self._inputs(self.teachers or {}, places)}
 
     def _inputs(self, readers: dict[str, Any], places: Sequence[Place]) -> Batch:
         present = self.presence([row for row, _ in places], readers)

@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from mmexp.errors import RequestError
 
@@ -30,6 +28,10 @@ def groups_of(items: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
         first += len(number)
     if not rows_of:
         return np.arange(rows)
+    # Imported here, since a run whose data have a split of their own needs none of scipy.
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     edges = (np.concatenate(rows_of), np.concatenate(nodes))
     graph = coo_matrix((np.ones(len(edges[0]), dtype=bool), edges), shape=(first, first))
     return np.unique(connected_components(graph, directed=False)[1][:rows], return_inverse=True)[1]

@@ -24,7 +24,7 @@ def _row(folder: Path, number: int) -> dict[str, str | float]:
     colour = np.array(hsv_to_rgb(hue, 1.0, light)) * 255
     names = {kind: f"{number}.{ending}" for kind, ending in (("image", "png"), ("audio", "wav"), ("video", "gif"))}
     _draw(folder / names["image"], folder / names["video"], colour)
-    _play(folder / names["audio"], 200 * 2**hue)
+    _play(folder / names["audio"], 200 * 2**hue, light / 2)
     name = COLOURS[place]
     return {
         **names,
@@ -47,8 +47,8 @@ def _draw(picture: Path, clip: Path, colour: np.ndarray) -> None:
     frames[0].save(clip, save_all=True, append_images=frames[1:], duration=100)
 
 
-def _play(sound: Path, hertz: float) -> None:
+def _play(sound: Path, hertz: float, loudness: float) -> None:
     import soundfile
 
     seconds = np.arange(RATE // 2) / RATE
-    soundfile.write(sound, 0.5 * np.sin(2 * np.pi * hertz * seconds), RATE)
+    soundfile.write(sound, loudness * np.sin(2 * np.pi * hertz * seconds), RATE)

@@ -82,7 +82,8 @@ def test_nothing_is_pruned_before_the_first_check(tmp_path, study):
 
 
 def test_what_is_not_a_number_is_not_gone_on_with(tmp_path, study):
-    assert trained([Pruning(asked(tmp_path), 1)], Scored(float("nan"))).global_step == 2
+    with pytest.raises(FloatingPointError, match="val/score, by which this search compares, is nan at step 2"):
+        trained([Pruning(asked(tmp_path), 1)], Scored(float("nan")))
 
 
 def test_a_trial_that_goes_on_does_not_report_twice(tmp_path, study):
