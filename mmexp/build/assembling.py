@@ -12,7 +12,7 @@ from mmexp.build.classes import class_heads, classes_of
 from mmexp.build.making import ASSETS, Config, make
 from mmexp.build.parts import model, objectives
 from mmexp.build.restoring import chosen_layers, weights_of
-from mmexp.build.spaces import keep_loaded_spaces, keep_pretrained_spaces, pretrained_heads
+from mmexp.build.spaces import keep_loaded_spaces, keep_pretrained_spaces, pretrained_heads, with_stored_heads
 from mmexp.build.teaching import check_teacher, self_taught_objectives, teaches_itself
 from mmexp.build.towers import comes_trained, other_heads, trained_towers
 from mmexp.combinations import of_towers
@@ -22,7 +22,7 @@ from mmexp.compression.shapes import fit
 from mmexp.errors import RequestError
 from mmexp.model import Model
 from mmexp.needs import check_needs
-from mmexp.shapes import Supervision, TeacherShape
+from mmexp.shapes import ModelShape, Supervision, TeacherShape
 from mmexp.state_dicts import without_prefix
 from mmexp.training.compression import Compression
 from mmexp.types import Adapter
@@ -51,7 +51,7 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
     check_needs(config, built, supervision)
     shape = built.shape(len(supervision.classes), taught, supervision)
     check_teacher(config, shape)
-    heads = self_taught_objectives(config, built, shape) if teaches_itself(config) else objectives(config, shape)
+    heads = _objectives(config, built, shape)
     adapters, settings = adapters_of(config, built), make(config["compression"])
     # Adapters of tasks in sequence are for what the first of these trains, fresh or not.
     of_tasks = adapter_of(config) is not config["adapter"]
@@ -62,6 +62,8 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
     loaded, carried = None, set()
     if start is not None:
         found, theirs = weights_of(start)
+        stored = with_stored_heads(config, found, shape)
+        heads = heads if stored is config else _objectives(stored, built, shape)
         whole = nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)})
         found, prefix = without_prefix(found, whole.state_dict())
         refuse_foreign_layers(found, adapters, str(start))
@@ -98,6 +100,10 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
         )
     _compress(built, settings, config)
     return Assembled(built, heads, loaded, towers, pretrained_heads(built, heads, loaded.parts if loaded else ()))
+
+
+def _objectives(config: Config, built: Model, shape: ModelShape) -> dict[str, nn.Module]:
+    return self_taught_objectives(config, built, shape) if teaches_itself(config) else objectives(config, shape)
 
 
 def _compress(built: Model, settings: Compression, config: Config) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from mmexp.build.adapting import adapted, adapters_of, parts_of, put_on
 from mmexp.build.making import Config
 from mmexp.build.parts import model, objectives
+from mmexp.build.spaces import with_stored_heads
 from mmexp.compression.quantizing import CHOSEN, quantize
 from mmexp.compression.shapes import fit
 from mmexp.errors import RequestError
@@ -76,7 +77,8 @@ def restore(path: Path, merged: bool = True, computing: bool = True) -> tuple[Mo
         weights, config = read_weights(path), config_beside(path)
     built = model(config, _modalities(weights))
     # Heads first, as in `assemble`: of prompts texts become shorter.
-    heads = objectives(config, built.shape(_classes(config, weights), _taught_widths(config, weights)))
+    shape = built.shape(_classes(config, weights), _taught_widths(config, weights))
+    heads = objectives(with_stored_heads(config, weights, shape), shape)
     whole = nn.ModuleDict({"model": built, "objectives": nn.ModuleDict(heads)})
     if _shapes(config) == "loaded":
         fit(whole, weights)

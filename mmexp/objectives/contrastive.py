@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmexp.objectives.heads import align, first_log_scale, one_space, pair_weights
+from mmexp.objectives.heads import align, first_log_scale, one_space, pair_weights, scale_limit
 from mmexp.objectives.presence import paired_rows
 from mmexp.objectives.similarity import clamp_log_scale, row_mean, similarity
 from mmexp.objectives.tiles import tiled_info_nce
@@ -48,7 +48,7 @@ class Contrastive(nn.Module):
     """Pull the modalities of a concept together in one space of `embed_dim`; the temperature is learned.
 
     The logit scale is 1 / temperature; its logarithm is the parameter, clamped after each optimizer step to at most
-    log(`max_scale`).
+    log(`max_scale`), or to the pretrained scale where that is larger.
     With `pretrained_heads` the heads and the temperature of towers that come from one pretrained dual encoder (CLIP, SigLIP)
     start as its own, and the space has its width.
     """
@@ -70,7 +70,7 @@ class Contrastive(nn.Module):
         spaces = shape.spaces if pretrained_heads else {}
         self.heads, self.pretrained = one_space(shape.dims, embed_dim, spaces), sorted(spaces)
         self.log_scale = first_log_scale(temperature, spaces)
-        self.max_scale, self.label_smoothing = max_scale, label_smoothing
+        self.max_scale, self.label_smoothing = scale_limit(max_scale, spaces), label_smoothing
         self.pairs = pair_weights(shape.dims, pairs)
         self.clamp_parameters()
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from functools import partial
 from itertools import combinations
-from math import log
+from math import exp, log
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -63,6 +63,11 @@ def first_log_scale(temperature: float, spaces: Mapping[str, PretrainedSpace]) -
     """Return the parameter by whose exponential cosines are scaled, at the pretrained value or 1 / `temperature`."""
     start = next((space.log_scale for space in spaces.values()), log(1 / temperature))
     return nn.Parameter(torch.tensor(start))
+
+
+def scale_limit(max_scale: float, spaces: Mapping[str, PretrainedSpace]) -> float:
+    """Return the largest logit scale: `max_scale`, or the pretrained scale where it is larger (SigLIP: 118)."""
+    return max([max_scale, *(exp(space.log_scale) for space in spaces.values())])
 
 
 def pair_weights(modalities: Iterable[str], pairs: Mapping[str, float] | None) -> PairWeights:

@@ -27,7 +27,10 @@ def margin_loss(queries: Tensor, keys: Tensor, positive: Tensor, margin: float) 
 
 
 class Margin(nn.Module):
-    """Pull the modalities of a concept together, and push those of another concept beyond `margin`."""
+    """Pull the modalities of a concept together, and push those of another concept beyond `margin`.
+
+    With `pretrained_heads` the heads on towers of one pretrained dual encoder (CLIP, SigLIP) start as its projections.
+    """
 
     needs = ("pooled", "pairs")
 
@@ -38,9 +41,11 @@ class Margin(nn.Module):
         embed_dim: PositiveInt = 256,
         margin: PositiveFloat = 1.0,
         pairs: Mapping[str, NonNegativeFloat] | None = None,
+        pretrained_heads: bool = True,
     ):
         super().__init__()
-        self.heads = one_space(shape.dims, embed_dim)
+        spaces = shape.spaces if pretrained_heads else {}
+        self.heads, self.pretrained = one_space(shape.dims, embed_dim, spaces), sorted(spaces)
         self.loss = partial(margin_loss, margin=margin)
         self.pairs = pair_weights(shape.dims, pairs)
 

@@ -8,7 +8,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mmexp.errors import RequestError
 from mmexp.objectives.classify import label_loss
-from mmexp.objectives.heads import first_log_scale, one_space
+from mmexp.objectives.heads import first_log_scale, one_space, scale_limit
 from mmexp.objectives.presence import no_terms
 from mmexp.objectives.prompts import Prompts
 from mmexp.objectives.shown import shown
@@ -30,6 +30,7 @@ class Space(nn.Module):
         spaces = {n: shape.spaces[n] for n in names} if pretrained and {*names} <= shape.spaces.keys() else {}
         self.heads = one_space({name: shape.dims[name] for name in names}, embed_dim, spaces)
         self.log_scale, self.pretrained = first_log_scale(temperature, spaces), sorted(spaces)
+        self.max_scale = scale_limit(_MAX_SCALE, spaces)
 
     def vectors(self, modality: str, encoded: Encoded) -> Tensor:
         """Return unit vectors (B, embed_dim)."""
@@ -91,8 +92,11 @@ class Prompted(nn.Module):
     mask: Tensor
 
     def clamp_parameters(self) -> None:
-        """Keep a trained space's logit scale at or below CLIP's 100. The task calls this after each optimizer step."""
-        clamp_log_scale(self.space.log_scale, _MAX_SCALE)
+        """Keep a trained space's logit scale at or below CLIP's 100, or the pretrained scale where that is larger.
+
+        The task calls this after each optimizer step.
+        """
+        clamp_log_scale(self.space.log_scale, self.space.max_scale)
 
     def prepared(self) -> Prepared:
         """Return the texts of the classes as the text encoder takes them, with what was learned."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmexp.objectives.heads import align, first_log_scale, one_space, pair_weights
+from mmexp.objectives.heads import align, first_log_scale, one_space, pair_weights, scale_limit
 from mmexp.objectives.presence import paired_rows
 from mmexp.objectives.similarity import clamp_log_scale, similarity
 from mmexp.objectives.tiles import tiled_sigmoid_loss
@@ -30,7 +30,7 @@ class SigLip(nn.Module):
 
     The paper's multiplier t is 1 / `temperature`. It starts at 10 with a bias of -10 (section 3.2), so that the many wrong
     pairs do not begin with a large loss. The paper does not bound it; with `max_scale` it is clamped after each optimizer
-    step, as open_clip does (100). Released SigLIP models have scales of up to 118.
+    step, as open_clip does (100), or at the pretrained scale where that is larger: released SigLIP models have up to 118.
     With `pretrained_heads` the heads, temperature and bias of towers that come from one
     pretrained dual encoder (SigLIP, CLIP) start as its own, and the space has its width.
     """
@@ -54,7 +54,7 @@ class SigLip(nn.Module):
         self.log_scale = first_log_scale(temperature, spaces)
         known = [space.bias for space in spaces.values() if space.bias is not None]
         self.bias = nn.Parameter(torch.tensor(float(known[0] if known else bias)))
-        self.max_scale = max_scale
+        self.max_scale = max_scale and scale_limit(max_scale, spaces)
         self.pairs = pair_weights(shape.dims, pairs)
         self.clamp_parameters()
 

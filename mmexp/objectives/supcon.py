@@ -33,6 +33,7 @@ class SupCon(nn.Module):
     The modalities take the place of the paper's two views of a row: each vector of either is an anchor among all others
     of both. Rows without a label (-1) take no part where `same` is label, nor do those that lack one of the pair; where it is
     concept, rows that hold the same item of either modality are positives too. The temperature stays as the paper has it.
+    With `pretrained_heads` the heads on towers of one pretrained dual encoder (CLIP, SigLIP) start as its projections.
     """
 
     needs = ("pooled", "pairs", "{same}s")
@@ -45,9 +46,11 @@ class SupCon(nn.Module):
         temperature: PositiveFloat = 0.1,
         same: Literal["label", "concept"] = "label",
         pairs: Mapping[str, NonNegativeFloat] | None = None,
+        pretrained_heads: bool = True,
     ):
         super().__init__()
-        self.heads = one_space(shape.dims, embed_dim)
+        spaces = shape.spaces if pretrained_heads else {}
+        self.heads, self.pretrained = one_space(shape.dims, embed_dim, spaces), sorted(spaces)
         self.temperature, self.same = temperature, same
         self.pairs = pair_weights(shape.dims, pairs)
 

@@ -39,7 +39,10 @@ def triplet_loss(queries: Tensor, keys: Tensor, positive: Tensor, margin: float,
 
 
 class Triplet(nn.Module):
-    """Keep a concept's modalities nearer to each other, by a `margin` in cosine, than to those of another concept."""
+    """Keep a concept's modalities nearer to each other, by a `margin` in cosine, than to those of another concept.
+
+    With `pretrained_heads` the heads on towers of one pretrained dual encoder (CLIP, SigLIP) start as its projections.
+    """
 
     needs = ("pooled", "pairs")
 
@@ -51,9 +54,11 @@ class Triplet(nn.Module):
         margin: PositiveFloat = 0.2,
         mining: Literal["hard", "semi_hard", "all"] = "semi_hard",
         pairs: Mapping[str, NonNegativeFloat] | None = None,
+        pretrained_heads: bool = True,
     ):
         super().__init__()
-        self.heads = one_space(shape.dims, embed_dim)
+        spaces = shape.spaces if pretrained_heads else {}
+        self.heads, self.pretrained = one_space(shape.dims, embed_dim, spaces), sorted(spaces)
         self.loss = partial(triplet_loss, margin=margin, mining=mining)
         self.pairs = pair_weights(shape.dims, pairs)
 

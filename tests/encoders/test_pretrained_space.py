@@ -1,6 +1,7 @@
 """Heads on the towers of one CLIP or SigLIP start as its own projections: the embeddings are the model's."""
 
 import json
+from math import log
 
 import open_clip
 import pytest
@@ -10,14 +11,18 @@ from safetensors.torch import save_file
 from stand_ins import batch_of, views_of
 from torch.nn import functional as F
 
-from mmexp.build.spaces import pretrained_heads
+from mmexp.build.parts import objectives
+from mmexp.build.spaces import pretrained_heads, with_stored_heads
 from mmexp.encoders.open_clip_image import OpenClipImage
 from mmexp.encoders.open_clip_text import OpenClipText
 from mmexp.fusion.none import NoFusion
 from mmexp.model import Model
 from mmexp.objectives.contrastive import Contrastive
+from mmexp.objectives.margin import Margin
 from mmexp.objectives.prompted import Prompted
 from mmexp.objectives.siglip import SigLip
+from mmexp.objectives.supcon import SupCon
+from mmexp.objectives.triplet import Triplet
 from mmexp.shapes import Supervision
 
 SIZE = {"image_size": 32, "patch_size": 8}
@@ -57,7 +62,7 @@ def small_siglip(monkeypatch):
     monkeypatch.setattr(timm, "create_model", lambda name, **keys: made(name, **{**keys, **small}))
 
 
-def folder(path, config, seed: int = 0) -> str:
+def folder(path, config, seed: int = 0, scale: float | None = None) -> str:
     """Write a model directory of open_clip with random weights that are nowhere zero, logit scale and bias included."""
     path.mkdir()
     (path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
@@ -67,6 +72,8 @@ def folder(path, config, seed: int = 0) -> str:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
+        if scale:
+            model.logit_scale.fill_(log(scale))
     save_file(model.state_dict(), path / "open_clip_model.safetensors")
     return f"local-dir:{path}"
 
@@ -80,7 +87,7 @@ def prepared(model: Model) -> dict:
 
 
 @pytest.mark.parametrize("config", [CLIP, SIGLIP, MLP], ids=["clip", "siglip", "mlp"])
-@pytest.mark.parametrize("objective", [Contrastive, SigLip])
+@pytest.mark.parametrize("objective", [Contrastive, SigLip, Triplet, Margin, SupCon])
 @torch.no_grad()
 def test_embeddings_and_scale_are_those_of_open_clip(config, objective, tmp_path):
     name = folder(tmp_path / "model", config)
@@ -94,11 +101,13 @@ def test_embeddings_and_scale_are_those_of_open_clip(config, objective, tmp_path
     texts = open_clip.get_tokenizer(name)(TEXTS)
     torch.testing.assert_close(ours["image"], theirs.encode_image(pixels, normalize=True), rtol=0, atol=1e-5)
     torch.testing.assert_close(ours["text"], theirs.encode_text(texts, normalize=True), rtol=0, atol=1e-5)
-    assert torch.equal(head.log_scale, theirs.logit_scale)
+    if objective in (Contrastive, SigLip):
+        assert torch.equal(head.log_scale, theirs.logit_scale)
     if objective is SigLip:
         assert head.bias.item() == pytest.approx(-10.0 if theirs.logit_bias is None else theirs.logit_bias.item())
     told = pretrained_heads(model, {"own": head}, ())["own"]
-    assert f"the projections of {name} (image, text), logit scale" in told
+    assert f"the projections of {name} (image, text)" in told
+    assert ("logit scale" in told) == hasattr(head, "log_scale")
 
 
 def test_all_of_the_heads_is_trained_and_the_towers_are_left_alone(tmp_path):
@@ -158,3 +167,45 @@ def test_a_further_modality_gets_a_head_into_the_same_space(tmp_path):
     head = Contrastive(Model(towers, NoFusion({})).shape())
     assert {n: layer.out_features for n, layer in head.heads.items()} == {"image": 48, "text": 48, "title": 48}
     assert F.normalize(head.heads["title"].weight, dim=-1).shape[0] == 48
+
+
+def test_a_pretrained_scale_beyond_the_limit_is_the_limit(tmp_path):
+    name = folder(tmp_path / "model", CLIP, scale=118.0)
+    model = model_of(name, name)
+    supervision = Supervision(frozenset({"labels"}), ["cat", "dog"], [1, 1])
+    prompted = Prompted(model.shape(2, supervision=supervision), context_length=0, train_space=True, space="none")
+    for head in (Contrastive(model.shape()), SigLip(model.shape(), max_scale=100.0), prompted):
+        log_scale = getattr(head, "space", head).log_scale
+        assert log_scale.exp().item() == pytest.approx(118, rel=1e-5)
+        with torch.no_grad():
+            log_scale.add_(0.5)
+        head.clamp_parameters()
+        assert log_scale.exp().item() == pytest.approx(118, rel=1e-5)
+
+
+@pytest.mark.parametrize("config", [CLIP, SIGLIP], ids=["clip", "siglip"])
+def test_stored_heads_go_before_those_of_the_towers(config, tmp_path):
+    name = folder(tmp_path / "model", config)
+    shape = model_of(name, name).shape(2, supervision=Supervision(frozenset({"labels"}), ["cat", "dog"], [1, 1]))
+    targets = {"contrastive": Contrastive, "triplet": Triplet, **({"prompted": Prompted} if shape.word_dim else {})}
+    nodes = {n: {"_target_": f"{kind.__module__}.{kind.__name__}"} for n, kind in targets.items()}
+    if "prompted" in nodes:
+        nodes["prompted"]["space"] = "contrastive"
+    asked = {"objective": nodes}
+    older = {"objective": {n: {**node, "pretrained_heads": False, "embed_dim": 7} for n, node in nodes.items()}}
+    for stored in (older, asked):
+        there = objectives(stored, shape)
+        # As a run of `contrastive` alone, whose space `prompted` takes.
+        weights = {
+            f"objectives.{n}.{key}": tensor
+            for n, head in there.items()
+            if n != "prompted"
+            for key, tensor in head.state_dict().items()
+        }
+        found = with_stored_heads(asked, weights, shape)
+        heads = objectives(found, shape)
+        for n, head in heads.items():
+            own, other = getattr(head, "space", head), getattr(there[n], "space", there[n])
+            assert own.pretrained == other.pretrained, n
+            own.load_state_dict(other.state_dict())
+        assert (found is asked) == (stored is asked)
