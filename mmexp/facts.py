@@ -14,6 +14,7 @@ from mmexp.runs.parents import fingerprint, parent
 from mmexp.runs.record import hardware_facts
 from mmexp.sweeps.pruning import pruned
 from mmexp.training.checkpoint import early_stop
+from mmexp.training.groups import pretrained_weights
 from mmexp.training.optimizer import Schedule, peak
 from mmexp.truncation import spread, truncated
 from mmexp.types import AS_IT_IS
@@ -25,7 +26,8 @@ def opening(experiment: Experiment, request: Request) -> str:
     total, trained = counted(task)
     part = "all trained" if trained == total else f"{trained / total:.1%} trained"
     rows = ", ".join(f"{name} {len(samples):,}" for name, samples in splits.items())
-    start = "".join(f"{line}\n" for line in started(experiment))
+    lines = [*started(experiment), *(pretrained_rate(experiment.task) if request.config["train"] else ())]
+    start = "".join(f"{line}\n" for line in lines)
     doing = f"{part}; {_length(experiment)}" if request.config["train"] else "measured as they are"
     told = f"{request.config['name']}: {total / 1e6:.1f} M weights, {doing}; rows: {rows}"
     hint = pretrained_hint(experiment, request.config)
@@ -48,6 +50,24 @@ def started(experiment: Experiment) -> list[str]:
         *_cut_captions(experiment),
         *([f"not trained, since no loss depends on it: {resting}"] if resting else []),
         *([f"in the data, and read by no encoder: {unread}"] if unread else []),
+    ]
+
+
+def pretrained_rate(task: Any) -> list[str]:
+    """Return in a line the rate at which pretrained weights are trained, where it is lower than the optimizer's."""
+    names = pretrained_weights(task)
+    if not names:
+        return []
+    groups = task.optimizer_factory(task).param_groups
+    highest, own = (
+        max(group["lr"] for group in groups),
+        max(group["lr"] for group in groups if group["pretrained"]),
+    )
+    if own >= highest:
+        return []
+    towers = ", ".join(sorted({name.split(".")[2] for name in names if name.startswith("model.")}))
+    return [
+        f"learning rate of pretrained towers ({towers}): {own:g}, of everything else: {highest:g} (optimizer.pretrained_lr)"
     ]
 
 

@@ -82,6 +82,9 @@ class Model(nn.Module):
         self.alignment: Any = nn.ModuleDict()
         # Of partly frozen encoders what lies below the lowest trained block, and may be kept.
         self.prefixes: Mapping[str, Prefix] = {}
+        # Parts with pretrained weights that may be trained, such as `encoders.image`, each with what the names of its adapter's
+        # weights contain.
+        self.pretrained: Mapping[str, str | None] = {}
 
     def encode(self, batch: Batch) -> dict[str, Encoded]:
         """Return the `Encoded` of every modality that the batch holds, as kept from before or computed now.

@@ -222,7 +222,8 @@ class Adapter(Protocol):
 
     `added` is found in the names of weights that it adds, None where it adds none. One for the `whole` model may say by
     `of(name) -> Adapter` what becomes of each part; one of `towers_only` leaves the fusion frozen. Where it has
-    `behind(dim) -> nn.Module`, that stands behind the tower, from `Encoded` to `Encoded`.
+    `behind(dim) -> nn.Module`, that stands behind the tower, from `Encoded` to `Encoded`. One with `full_rate = True` trains
+    weights of a pretrained tower at `optimizer.lr`, and not at `optimizer.pretrained_lr`.
     """
 
     needs_weights: bool

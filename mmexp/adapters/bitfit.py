@@ -11,6 +11,7 @@ class BitFit:
 
     needs_weights = True
     added = None
+    full_rate = True  # the paper's rates are 1e-4 to 1e-3 (appendix A), those of full fine-tuning 1e-5 to 5e-5
 
     def apply(self, name: str, part: nn.Module) -> None:
         """Freeze all but the biases. Raises RequestError where there is none."""

@@ -14,7 +14,7 @@ from mmexp.build.parts import model, objectives
 from mmexp.build.restoring import chosen_layers, weights_of
 from mmexp.build.spaces import keep_loaded_spaces, keep_pretrained_spaces, pretrained_heads, with_stored_heads
 from mmexp.build.teaching import check_teacher, self_taught_objectives, teaches_itself
-from mmexp.build.towers import comes_trained, other_heads, trained_towers
+from mmexp.build.towers import comes_trained, other_heads, pretrained_parts, trained_towers
 from mmexp.combinations import of_towers
 from mmexp.compression.pruning import keep_zeros
 from mmexp.compression.quantizing import quantize, train_as_if
@@ -91,6 +91,7 @@ def assemble(config: Config, modalities: list[str], supervision: Supervision, ta
     fresh = set() if of_tasks else set(adapters) - known
     if lacking := _bare(config, adapters, fresh, carried):
         raise RequestError(_no_base(config, lacking, loaded))
+    built.pretrained = pretrained_parts(built, adapters)
     put_on(built, adapters, set(adapters) - fresh - carried)
     if not config["train"] and not known:
         raise RequestError("train=false measures what was loaded, and nothing was. Set init_from=RUN_DIRECTORY.")

@@ -11,6 +11,7 @@ from mmexp.build.parts import run_of
 from mmexp.build.restoring import restore
 from mmexp.errors import RequestError
 from mmexp.model import Model
+from mmexp.types import Adapter
 from mmexp.weights import misfit
 
 # A text whose tokens tell one tokenizer from another.
@@ -38,6 +39,30 @@ def trained_towers(config: Config, built: Model, loaded: Collection[str]) -> dic
         elif comes_trained(node, encoder) and f"encoders.{name}" not in loaded:
             origins[name] = _named(node, encoder)
     return origins
+
+
+def pretrained_parts(built: Model, adapters: Mapping[str, Adapter]) -> dict[str, str | None]:
+    """Return the parts of encoders with pretrained weights that an adapter may train at a rate of their own.
+
+    An encoder states by its attribute `pretrained` that its own keys name such weights. It counts where `init_from` has then
+    loaded a later stage of them; a tower that was pretrained from scratch by a run of this project does not.
+
+    Args:
+        built: the model, before adapters were applied.
+        adapters: the adapter of each part; what one with `full_rate` trains is left out.
+
+    Returns:
+        For each part, such as `encoders.image`, what the names of its adapter's weights contain, None where it adds none.
+    """
+    found = {}
+    for name, encoder in built.encoders.items():
+        adapter = adapters.get(f"encoders.{name}")
+        if adapter is None or getattr(adapter, "full_rate", False):
+            continue
+        for path, part in encoder.named_modules():
+            if getattr(part, "pretrained", False) is True:
+                found[f"encoders.{name}.{path}".removesuffix(".")] = adapter.added
+    return found
 
 
 def _named(node: Mapping[str, Any], encoder: Any) -> str:

@@ -24,9 +24,9 @@ def _print(experiment: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mmexp.facts import started
+    from mmexp.facts import pretrained_rate, started
 
-    for line in started(experiment):
+    for line in [*started(experiment), *pretrained_rate(experiment.task)]:
         print(line)
     table = Table(title="what this run would be", show_header=False)
     for key, value in facts(experiment):

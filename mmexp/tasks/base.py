@@ -177,8 +177,8 @@ class Task(L.LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Take the step, and show a balance that learns from it what it did to the same batch."""
         if self._notes():
-            # Before the schedule moves it. A layer's rate is a share of it (optimizer.layer_decay).
-            group = self.trainer.optimizers[0].param_groups[0]
+            # Before the schedule moves it. Layers and pretrained towers learn at a share of it (layer_decay, pretrained_lr).
+            group = max(self.trainer.optimizers[0].param_groups, key=lambda group: group.get("lr_scale", 1.0))
             self.note({"learning_rate": torch.tensor(group["lr"] / group.get("lr_scale", 1.0), dtype=torch.float64)})
         counter = flop_counter() if self.pace.flops is None else None
         with counter or nullcontext():

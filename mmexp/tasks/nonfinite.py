@@ -32,7 +32,7 @@ def refuse_gradients(module: nn.Module, step: int, batch: Mapping[str, Any]) -> 
     )
 
 
-ADVICE = "A lower optimizer.lr or optimizer.clip_norm=1 may help; trainer.on_nonfinite=skip leaves such steps out."
+ADVICE = "A lower optimizer.lr or optimizer.clip_norm may help; trainer.on_nonfinite=skip leaves such steps out."
 
 
 def rows_of(batch: Mapping[str, Any]) -> str:

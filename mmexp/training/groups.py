@@ -11,8 +11,8 @@ from mmexp.training.decay import kinds_of
 from mmexp.types import Fraction, PositiveFloat
 
 Group = dict[str, Any]
-"""`params`, the factor `lr_scale` on the rate, whether they are matrices of `hidden` layers; `weight_decay` 0 where nothing
-decays, else it is left to the optimizer.
+"""`params`, the factor `lr_scale` on the rate, whether they are matrices of `hidden` layers, whether they are `pretrained`;
+`weight_decay` 0 where nothing decays, else it is left to the optimizer.
 """
 
 _NUMBERED = re.compile(r"(.*?\.)?\d+\.")
@@ -23,10 +23,12 @@ class Stepping:
     """How a step is taken, whatever the optimizer: the keys that all of them share.
 
     Gradients longer than `clip_norm`, all taken as one vector, are shortened to it. The rate of a layer of an encoder is
-    `layer_decay` times that of the layer above. Without `decay_embeddings` word vectors do not decay.
+    `layer_decay` times that of the layer above. Without `decay_embeddings` word vectors do not decay. Pretrained weights learn
+    at `pretrained_lr` where the optimizer's rate is higher.
     """
 
     clip_norm: PositiveFloat | None = None
+    pretrained_lr: PositiveFloat | None = None
     layer_decay: Fraction = 1.0
     decay_embeddings: bool = True
 
@@ -34,6 +36,8 @@ class Stepping:
         """Return what `make` makes of the groups of what the task trains."""
         optimizer = make(parameter_groups(task, self.layer_decay, self.decay_embeddings))
         for group in optimizer.param_groups:
+            if group["pretrained"] and self.pretrained_lr:
+                group["lr_scale"] *= min(1.0, self.pretrained_lr / group["lr"])
             group["lr"] *= group["lr_scale"]
         return optimizer
 
@@ -44,7 +48,8 @@ def parameter_groups(module: nn.Module, layer_decay: float = 1.0, decay_embeddin
     Weights of layers decay (`mmexp.training.decay`), and word vectors with `decay_embeddings`. A layer `d` below the heads and
     the fusion learns at `layer_decay ** d` (BEiT, arXiv:2106.08254, appendix).
     """
-    layers, kinds, groups = _layers(module), kinds_of(module), dict[tuple[float, bool, bool], Group]()
+    layers, kinds, pretrained = _layers(module), kinds_of(module), pretrained_weights(module)
+    groups = dict[tuple[float, bool, bool, bool], Group]()
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -52,10 +57,31 @@ def parameter_groups(module: nn.Module, layer_decay: float = 1.0, decay_embeddin
         # A depthwise convolution has a single column, and is no matrix.
         hidden = hidden and kinds[name] == "weight" and parameter.ndim > 1 and min(parameter.shape[:2]) > 1
         decays = kinds[name] == "weight" or (kinds[name] == "embedding" and decay_embeddings)
-        key = (layer_decay**below, decays, hidden)
-        new: Group = {"params": [], "lr_scale": key[0], "hidden": hidden, **({} if decays else {"weight_decay": 0.0})}
-        groups.setdefault(key, new)["params"].append(parameter)
+        key = (layer_decay**below, decays, hidden, name in pretrained)
+        new: Group = {"params": [], "lr_scale": key[0], "hidden": hidden, "pretrained": key[3]}
+        groups.setdefault(key, new | ({} if decays else {"weight_decay": 0.0}))["params"].append(parameter)
     return list(groups.values())
+
+
+def pretrained_weights(module: nn.Module) -> set[str]:
+    """Return the names of the pretrained weights that are trained: of towers, and of projections that start as a tower's own.
+
+    What an adapter adds to a tower is none of them. The projections count where weights of their tower do.
+
+    Args:
+        module: a task, with a `model` (`mmexp.model.Model`) and `objectives`; of any other module nothing is pretrained.
+    """
+    names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+    found: set[str] = set()
+    for part, added in getattr(getattr(module, "model", None), "pretrained", {}).items():
+        found |= {n for n in names if n.startswith(f"model.{part}.") and not (added and added in n)}
+    towers = {name.split(".")[2] for name in found}
+    objectives: Any = getattr(module, "objectives", None)
+    for objective, head in objectives.items() if towers else ():
+        place, space = ("space.", head.space) if hasattr(head, "space") else ("", head)
+        for modality in towers & set(getattr(space, "pretrained", ())):
+            found |= {n for n in names if n.startswith(f"objectives.{objective}.{place}heads.{modality}.")}
+    return found
 
 
 def _layers(module: nn.Module) -> dict[str, tuple[int, bool]]:

@@ -23,9 +23,10 @@ def adamw(
     lr: PositiveFloat = 1e-3,
     weight_decay: NonNegativeFloat = 0.05,
     betas: tuple[float, float] = (0.9, 0.98),
+    eps: PositiveFloat = 1e-6,
 ) -> optim.Optimizer:
-    """AdamW (arXiv:1711.05101), fused."""
-    return optim.AdamW(groups, lr=lr, weight_decay=weight_decay, betas=(betas[0], betas[1]), fused=True)
+    """AdamW (arXiv:1711.05101), fused. `betas` and `eps` are those of CLIP's vision transformers (arXiv:2103.00020, table 18)."""
+    return optim.AdamW(groups, lr=lr, weight_decay=weight_decay, betas=(betas[0], betas[1]), eps=eps, fused=True)
 
 
 def adam(
@@ -89,8 +90,9 @@ def muon(
     weight_decay: NonNegativeFloat = 0.05,
     momentum: Fraction = 0.95,
     betas: tuple[float, float] = (0.9, 0.98),
+    eps: PositiveFloat = 1e-6,
 ) -> optim.Optimizer:
-    """Muon (Jordan et al. 2024) by timm, for the matrices of hidden layers, and AdamW with `betas` for all else.
+    """Muon (Jordan et al. 2024) by timm, for the matrices of hidden layers, and AdamW with `betas` and `eps` for all else.
 
     A step of a matrix is as large as AdamW's (arXiv:2502.16982, eq. 4), so that one rate and decay serve both. The weights of a
     convolution are a matrix of a row for each channel that it gives.
@@ -100,6 +102,7 @@ def muon(
     # Nesterov's momentum is Muon's alone: with it timm would take NAdamW for the others.
     how: list[Group] = [
         {**group, "use_muon": group["hidden"], "use_fallback": not group["hidden"], "nesterov": group["hidden"]}
+        | ({} if group["hidden"] else {"eps": eps})
         for group in groups
     ]
     # The author's polynomial, not timm's own.

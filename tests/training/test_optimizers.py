@@ -191,9 +191,59 @@ def test_muon_takes_its_authors_steps_for_matrices_and_those_of_adamw_for_all_el
     # The same numbers are drawn for both shapes.
     (convolution,) = stepped(ours, [(6, 2, 1, 2)], [[step[0].view(6, 2, 1, 2)] for step in steps], True)
     assert torch.allclose(convolution.view(6, 4), found[0], atol=1e-6)
-    adam = partial(torch.optim.AdamW, lr=0.02, weight_decay=0.1, betas=(0.9, 0.98))
+    adam = partial(torch.optim.AdamW, lr=0.02, weight_decay=0.1, betas=(0.9, 0.98), eps=1e-6)
+    # So small that eps matters.
+    steps = [[1e-6 * gradient for gradient in each] for each in steps]
     rest = stepped(ours, shapes, steps, False), stepped(lambda g: adam(g[0]["params"]), shapes, steps, False)
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*rest, strict=True))
+
+
+@pytest.mark.parametrize("make", [adamw, muon], ids=["adamw", "muon, all but hidden matrices"])
+def test_adamw_takes_torch_s_steps_by_group_with_the_betas_and_eps_of_clip(task, make):
+    """A step of all groups of a task equals `torch.optim.AdamW` on one group that decays and one that does not."""
+    groups = [{**group, "hidden": False} for group in parameter_groups(task)]
+    ours = make([{**group, "params": copies(group["params"])} for group in groups], lr=0.01, weight_decay=0.2)
+    theirs = torch.optim.AdamW(
+        [{"params": copies(group["params"]), "weight_decay": group.get("weight_decay", 0.2)} for group in groups],
+        lr=0.01,
+        betas=(0.9, 0.98),
+        eps=1e-6,
+    )
+    for optimizer in (ours, theirs):
+        generator = torch.Generator().manual_seed(3)
+        for _ in range(3):
+            for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+                # Between 1e-8 and 1: where gradients are small, eps decides the step.
+                size = 10 ** (-8 * torch.rand(parameter.shape, generator=generator))
+                # In the parameter's memory format, as autograd gives it.
+                parameter.grad = torch.empty_like(parameter).copy_(
+                    size * torch.randn(parameter.shape, generator=generator)
+                )
+            optimizer.step()
+    for one, other in zip(ours.param_groups, theirs.param_groups, strict=True):
+        for found, expected in zip(one["params"], other["params"], strict=True):
+            torch.testing.assert_close(found, expected, atol=1e-7, rtol=1e-5)
+
+
+def copies(parameters: list) -> list[nn.Parameter]:
+    return [nn.Parameter(parameter.detach().clone()) for parameter in parameters]
+
+
+def test_gradients_are_clipped_as_torch_clips_them(task):
+    for limit in (1.0, 100.0):
+        parameters = [p for p in task.parameters() if p.requires_grad]
+        generator = torch.Generator().manual_seed(4)
+        for parameter in parameters:
+            parameter.grad = 0.01 * torch.randn(parameter.shape, generator=generator)
+        expected = copies([parameter.grad for parameter in parameters])
+        for tensor in expected:
+            tensor.grad = tensor.detach().clone()
+        torch.nn.utils.clip_grad_norm_(expected, limit)
+        optimizer = Stepping().optimizer(adamw, task)
+        task.configure_gradient_clipping(optimizer, limit)
+        for parameter, clipped in zip(parameters, expected, strict=True):
+            torch.testing.assert_close(parameter.grad, clipped.grad, atol=1e-8, rtol=1e-5)
+        task.zero_grad()
 
 
 def fit(plugins=None, precision=None, **options) -> tuple[float, torch.Tensor]:
