@@ -31,6 +31,10 @@ LACKING = {
     "targets": "several labels a row, and the data has none. Set data.label_separator, or data.label=tags for emoji.",
     "number": "a number to each row, and the data has none. Set data.columns.target=COLUMN.",
 }
+ONE_CLASS = (
+    "needs labels of at least two classes, and all labelled rows of train are of the class '{}'. "
+    "Set data.columns.label to a column with several, or choose another objective."
+)
 NO_STRONG = "needs a strongly augmented view. Set augmentation@strong=strong, or another choice."
 NOT_BY_VECTORS = (
     "puts learned vectors before words, and this text encoder takes words alone. "
@@ -59,6 +63,8 @@ def check_needs(config: Mapping[str, Any], built: Model, supervision: Supervisio
             # Masked modelling of words alone.
             needs.discard("every_patch")
         lack = _lack(needs, bool(config.get("strong")), dict(built.encoders.items()), supervision.kinds)
+        if not lack and "labels" in needs and len(supervision.classes) == 1:
+            lack = ONE_CLASS.format(supervision.classes[0])
         if lack:
             raise RequestError(f"objective '{name}' {lack}")
 

@@ -106,6 +106,16 @@ def test_several_labels_are_mapped_by_name(tmp_path):
     assert found.notes[-1] == "train: the label 'dog' (2) is no class of RUN, and left out"
 
 
+def test_labels_of_one_class_are_refused(mmexp, tmp_path):
+    write(tmp_path, "alike", ["ant"] * 8)
+    status, _, error = mmexp("train", *TINY, "data.train=alike.csv")
+    assert status == 2
+    assert error.startswith(
+        "mmexp: objective 'classify' needs labels of at least two classes, and all labelled rows of train"
+    )
+    assert len(error.splitlines()) == 1
+
+
 def test_rows_of_which_nothing_is_known_stay_so():
     class Rows:
         def __init__(self, labels, targets=None):
