@@ -1,22 +1,25 @@
 """Any text encoder of the transformers library, from a local folder or by its name on the hub."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmexp.attention import fast_attention
 from mmexp.encoders.hub import from_hub, in_folder
+from mmexp.encoders.huggingface_dual import fills_context, pools_last_token, space_of
 from mmexp.encoders.packages import located
 from mmexp.encoders.text_models import Pooling, longest_text, pool, stated_pooling
 from mmexp.encoders.tokens import pad, word_edges, words_of
 from mmexp.encoders.transformers_weights import part_report, pretrained_model
 from mmexp.encoders.unused import retire_unused
 from mmexp.errors import RequestError
-from mmexp.shapes import Marks
+from mmexp.shapes import Marks, PretrainedSpace
 from mmexp.state_dicts import LoadReport, used_names
 from mmexp.types import Encoded, PositiveInt, Prepared
 
@@ -26,8 +29,8 @@ class HuggingFaceText(nn.Module):
 
     `context_length` is the most tokens a caption may have, at most what the model can read; `cut` counts longer ones. `pooling`
     takes the first token, the last or the mean of the real ones; None is what a folder of sentence-transformers states, else
-    the mean. A local folder,
-    or `package:PACKAGE/FOLDER`, is read without the network. Raises RequestError where there is no such model.
+    the last of CLIP and SigLIP, as these pool, and the mean of others. Texts of SigLIP fill the context. A local folder, or
+    `package:PACKAGE/FOLDER`, is read without the network. Raises RequestError where there is no such model.
     """
 
     modality = "text"
@@ -46,8 +49,10 @@ class HuggingFaceText(nn.Module):
     ):
         super().__init__()
         self.pooling: Pooling
-        self.tokenizer, self.model, report, self.pooling = _load(name, pretrained, pooling)
+        self.tokenizer, self.model, report, self.pooling, space = _load(name, pretrained, pooling)
         self.pretrained, self.cut = pretrained, 0
+        self.source, self._space = name, space if self.pooling == "last" else None
+        self.trims = not fills_context(self.model.config.model_type)
         limit = longest_text(self.model, self.tokenizer)
         if context_length and context_length > limit:
             raise RequestError(
@@ -69,18 +74,30 @@ class HuggingFaceText(nn.Module):
             report.require(f"'{name}'", used_names(self.model))
 
     @property
+    def pretrained_space(self) -> PretrainedSpace | None:
+        """The common space of a CLIP or SigLIP, None where its weights are random or it is pooled otherwise."""
+        return self._space and replace(self._space, source=self.source)
+
+    @property
     def word_edges(self) -> Tensor | None:
         """Whether each id begins a word, and whether it ends one (2, V); None where the tokenizer does not tell."""
         return word_edges(self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer))), self.vocab_size)
 
     def prepare(self, values: Sequence[Any]) -> Prepared:
-        """Return `ids (B, N)` and `mask (B, N)`; the tokenizer's own marks stay where a caption is cut."""
+        """Return `ids (B, N)` and `mask (B, N)`; the tokenizer's own marks stay where a caption is cut.
+
+        Where the model was trained on padding too (SigLIP), captions fill the context and all of it counts.
+        """
         rows = [self.tokenizer(value, verbose=False)["input_ids"] for value in values]
         for i, row in enumerate(rows):
             if len(row) > self.context:
                 self.cut += 1
                 rows[i] = self.tokenizer(values[i], truncation=True, max_length=self.context)["input_ids"]
-        return pad(rows, self.pad_token_id)
+        padded = pad(rows, self.pad_token_id)
+        if self.trims:
+            return padded
+        ids = F.pad(padded["ids"], (0, self.context - padded["ids"].shape[1]), value=self.pad_token_id)
+        return {"ids": ids, "mask": torch.ones_like(ids, dtype=torch.bool)}
 
     def decode(self, ids: Tensor) -> list[str]:
         """Return the texts of `ids (B, N)`, each up to its end mark."""
@@ -98,25 +115,30 @@ class HuggingFaceText(nn.Module):
         return Encoded(tokens, pool(tokens, mask, self.pooling), mask)
 
 
-def _load(name: str, pretrained: bool, pooling: Pooling | None) -> tuple[Any, Any, LoadReport | None, Pooling]:
-    """Return tokenizer and text model, what was found of the weights where these are asked for, and the pooling."""
+def _load(
+    name: str, pretrained: bool, pooling: Pooling | None
+) -> tuple[Any, Any, LoadReport | None, Pooling, PretrainedSpace | None]:
+    """Return tokenizer and text model, what was found of the weights where these are asked for, the pooling and the space."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     name = located(name)
     wrong = f"'{name}' is neither a folder with a model and its tokenizer nor to be had from the hub"
     with in_folder(wrong) if Path(name).is_dir() else from_hub(wrong):
-        tokenizer, pooling = AutoTokenizer.from_pretrained(name), pooling or stated_pooling(name)
+        tokenizer, config = AutoTokenizer.from_pretrained(name), AutoConfig.from_pretrained(name)
+        own: Pooling = "last" if pools_last_token(config.model_type) else "mean"
+        pooling = pooling or stated_pooling(name, own)
         if pretrained:
             whole, report = pretrained_model(AutoModel, name, dtype=torch.float32)
         else:
-            whole, report = AutoModel.from_config(AutoConfig.from_pretrained(name)), None
+            whole, report = AutoModel.from_config(config), None
     model = whole.get_encoder() if whole.config.is_encoder_decoder else whole
     model = getattr(model, "text_model", model)
+    space = space_of(whole, report, "text")
     report = report and part_report(whole, model, report)
     if getattr(model, "pooler", None) is not None:
         # A dense layer behind the first token, trained for other ends.
         model.pooler = None
-    return tokenizer, model, report, pooling
+    return tokenizer, model, report, pooling, space
 
 
 def _mark(tokenizer: Any, *names: str) -> int:

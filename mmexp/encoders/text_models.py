@@ -54,11 +54,12 @@ def pool(tokens: Tensor, mask: Tensor, how: Pooling) -> Tensor:
     return tokens.gather(1, last[:, None, None].expand(-1, 1, tokens.shape[-1])).squeeze(1)
 
 
-def stated_pooling(name: str) -> Pooling:
-    """Return how a model of sentence-transformers states that it is pooled; mean for any other.
+def stated_pooling(name: str, unstated: Pooling = "mean") -> Pooling:
+    """Return how a model of sentence-transformers states that it is pooled.
 
     Args:
         name: a folder, or a name on the hub.
+        unstated: the pooling of any other model.
 
     Raises:
         RequestError: it states another pooling than these three.
@@ -73,7 +74,7 @@ def stated_pooling(name: str) -> Pooling:
         )
         file = Path(str(found or ""))
     if not file.is_file():
-        return "mean"
+        return unstated
     stated = json.loads(file.read_text())
     modes = [mode for mode, on in stated.items() if mode.startswith("pooling_mode_") and on is True]
     if len(modes) == 1 and modes[0] in _STATED:

@@ -31,6 +31,7 @@ SMALL: dict[str, tuple[str, ...]] = {
     "encoder/image=open_clip": _CLIP,
     "encoder/image=clip": _CLIP,
     "encoder/image=siglip": _SIGLIP,
+    "encoder/image=huggingface": ("name={clip}",),
     "encoder/text=open_clip": _CLIP,
     "encoder/text=clip": _CLIP,
     "encoder/text=siglip": _SIGLIP,

@@ -21,6 +21,7 @@ def write_stand_ins(folder: Path) -> dict[str, str]:
         "siglip": _open_clip(folder / "siglip", trunk, both_ways),
         "bert": _bert(folder / "bert"),
         "distilbert": _distilbert(folder / "distilbert"),
+        "clip": _clip(folder / "clip"),
         "wav2vec2": _wav2vec2(folder / "wav2vec2"),
     }
 
@@ -56,6 +57,15 @@ def _distilbert(folder: Path) -> str:
     size: dict[str, Any] = {"n_layers": 2, "n_heads": 2, "dim": 32, "hidden_dim": 64}
     config = DistilBertConfig(vocab_size=_words(folder), max_position_embeddings=_WORDS, **size)
     DistilBertModel(config).save_pretrained(folder)
+    return str(folder)
+
+
+def _clip(folder: Path) -> str:
+    """Write the picture tower of a CLIP of transformers, with its image processor."""
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
+
+    CLIPVisionModel(CLIPVisionConfig(image_size=32, patch_size=8, **_SIZE)).save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
     return str(folder)
 
 

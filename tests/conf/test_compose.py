@@ -37,6 +37,7 @@ TOGETHER = {
     "adapter=probe": ["fusion=none", "objective=classify", "objective.classify.source=image"],
     "encoder=timm": ["encoder.image.name=resnet18"],
     "encoder/image=timm": ["encoder.image.name=resnet18"],
+    "encoder/image=huggingface": ["encoder.image.name=x"],
     "encoder/text=huggingface": ["encoder.text.name=x"],
     "encoder/audio=huggingface": ["encoder.audio.name=x"],
     "experiment=distill": ["teacher=x"],
