@@ -19,7 +19,7 @@ from mmexp.training.groups import parameter_groups
 from mmexp.training.optimizer import adamw
 
 ROWS, STEPS = 12, 10
-RATE = {"lr": 1e-3, "betas": (0.9, 0.98), "weight_decay": 0.2}
+RATE = {"lr": 1e-3, "betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.2}
 VISION = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
 TEXT = {"context_length": 24, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
 # Neither scaled nor shifted, so that both get the pixels as they are.

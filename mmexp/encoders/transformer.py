@@ -29,7 +29,7 @@ class Transformer(TextEncoder):
     def __init__(
         self,
         dim: PositiveInt = 192,
-        depth: PositiveInt = 3,
+        depth: PositiveInt = 2,
         heads: PositiveInt = 3,
         context_length: PositiveInt = 48,
         tokenizer: str | None = None,

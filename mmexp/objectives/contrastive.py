@@ -60,7 +60,7 @@ class Contrastive(nn.Module):
         shape: ModelShape,
         *,
         embed_dim: PositiveInt = 256,
-        temperature: PositiveFloat = 0.07,
+        temperature: PositiveFloat = 0.15,
         max_scale: PositiveFloat = 100.0,
         label_smoothing: Fraction = 0.0,
         pairs: Mapping[str, NonNegativeFloat] | None = None,

@@ -145,7 +145,7 @@ def test_one_swapped_tower_random_weights_and_a_wish_have_fresh_heads(tmp_path):
     one, other = folder(tmp_path / "one", CLIP), folder(tmp_path / "other", CLIP, seed=1)
     model = model_of(one, other)
     head = Contrastive(model.shape(), embed_dim=7)
-    assert head.heads["image"].out_features == 7 and head.log_scale.exp().item() == pytest.approx(1 / 0.07)
+    assert head.heads["image"].out_features == 7 and head.log_scale.exp().item() == pytest.approx(1 / 0.15)
     told = pretrained_heads(model, {"own": head}, ())["own"]
     assert told == (
         f"start afresh: the image tower is of {one}, the text tower is of {other}, and no two towers are of one model"

@@ -204,7 +204,7 @@ OBJECTIVES = {
 
 
 FUNCTIONS = {
-    "contrastive": lambda q, k, p: info_nce(q, k, 1 / 0.07, p),
+    "contrastive": lambda q, k, p: info_nce(q, k, 1 / 0.15, p),
     "siglip": lambda q, k, p: sigmoid_loss(q, k, torch.tensor(10.0), torch.tensor(-10.0), p),
     "triplet": LOSSES["semi_hard"],
     "triplet-hard": LOSSES["hard"],

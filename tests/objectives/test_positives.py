@@ -27,7 +27,7 @@ from mmexp.tasks.views import StepViews
 CONCEPT = torch.tensor([0, 1, 2, 3, 4, 5, 5, 6])
 ITEMS = {"image": torch.tensor([3, 3, 1, 2, 7, 4, 5, 6]), "text": torch.tensor([9, 4, 4, 5, 6, 4, 8, 5])}
 FUNCTIONS = {
-    "contrastive": (Contrastive, lambda q, k, p: info_nce(q, k, 1 / 0.07, p)),
+    "contrastive": (Contrastive, lambda q, k, p: info_nce(q, k, 1 / 0.15, p)),
     "siglip": (SigLip, lambda q, k, p: sigmoid_loss(q, k, torch.tensor(10.0), torch.tensor(-10.0), p)),
     "triplet": (Triplet, lambda q, k, p: triplet_loss(q, k, p, 0.2, "semi_hard")),
     "margin": (Margin, lambda q, k, p: margin_loss(q, k, p, 1.0)),
@@ -144,8 +144,8 @@ def test_mixed_and_swapped_rows_bring_their_items_along(model, augmentation, til
     agreement = image @ by_hand(batch()).float() @ text.T
     objective = Contrastive(model.shape())
     vectors = objective.embed(model.encode(own))
-    both = info_nce(vectors["image"], vectors["text"], 1 / 0.07, agreement)
-    both = both + info_nce(vectors["text"], vectors["image"], 1 / 0.07, agreement.T)
+    both = info_nce(vectors["image"], vectors["text"], 1 / 0.15, agreement)
+    both = both + info_nce(vectors["text"], vectors["image"], 1 / 0.15, agreement.T)
     assert objective(views_of(model, own)).losses["contrastive"].item() == pytest.approx(both.item() / 2, rel=1e-5)
 
 

@@ -24,7 +24,7 @@ def main(steps: int, overrides: list[str]) -> None:
     config, choices = resolved(compose(overrides))
     parts = prepare(Request(config, Path("unused"), choices, overrides))
     model, head = parts.task.model, parts.task.objectives["contrastive"]
-    optimizer = torch.optim.AdamW(parameter_groups(parts.task), lr=1e-3, betas=(0.9, 0.98), fused=True)
+    optimizer = torch.optim.AdamW(parameter_groups(parts.task), lr=1e-3, betas=(0.9, 0.98), eps=1e-6, fused=True)
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     dtype = torch.bfloat16 if "bf16" in str(parts.trainer.precision) else torch.float32
     for number, batch in zip(range(WARM_UP + steps), parts.train, strict=False):
