@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmexp.attention import fasten
 from mmexp.curriculum import Curriculum
@@ -21,7 +22,7 @@ from mmexp.types import Encoded, Fraction, PositiveInt
 
 
 class OpenClipImage(PictureEncoder):
-    """The tower of `name`, without its final projection where it is a transformer or a timm model.
+    """The tower of `name` without its final projection, pooled as open_clip pools.
 
     `pretrained` is a local file or one of open_clip's tags, which is downloaded; None leaves the weights random.
     `patch_dropout` is the share of patches left out in training, which may change in the course of a run, whatever the
@@ -93,6 +94,8 @@ class OpenClipImage(PictureEncoder):
     @property
     def projects(self) -> bool:
         """Whether `project` is open_clip's own way into the common space."""
+        if self.kind == "resnet":
+            return True
         return self.own_head if self.kind == "timm" else getattr(self.model, "pool_type", "none") != "none"
 
     def project(self, encoded: Encoded) -> Tensor:
@@ -100,6 +103,8 @@ class OpenClipImage(PictureEncoder):
         if self.kind == "timm":
             head = self._beyond[0].to(encoded.pooled.device)
             return head(self.model.get_classifier()(encoded.pooled))
+        if self.kind == "resnet":
+            return self.model.attnpool.c_proj(encoded.pooled)
         return encoded.pooled if self.model.proj is None else encoded.pooled @ self.model.proj
 
     @property
@@ -107,10 +112,13 @@ class OpenClipImage(PictureEncoder):
         """The common space of the model, None where its weights are random or it does not project what is pooled here."""
         if not (self.pretrained and self.projects and self.logits):
             return None
-        projection = as_module(
-            nn.Sequential(self.model.get_classifier(), *self._beyond) if self._beyond else self.model.proj
-        )
+        projection = as_module(self._projection())
         return PretrainedSpace(self.source, projection, width_of(projection, self.dim), self.logits[0], self.logits[1])
+
+    def _projection(self) -> Tensor | nn.Module | None:
+        if self.kind == "resnet":
+            return self.model.attnpool.c_proj
+        return nn.Sequential(self.model.get_classifier(), *self._beyond) if self._beyond else self.model.proj
 
     def features(self, pixels: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return patch tokens or map cells (B, N, D), and the tower's pooling or their mean (B, D)."""
@@ -132,7 +140,17 @@ class OpenClipImage(PictureEncoder):
         for part in (self.model.stem, self.model.layer1, self.model.layer2, self.model.layer3, self.model.layer4):
             pixels = part(pixels)
         tokens = pixels.flatten(2).transpose(1, 2)
-        return tokens, tokens.mean(1)
+        return tokens, _attention_pooled(self.model.attnpool, tokens)
+
+
+def _attention_pooled(pool: Any, tokens: Tensor) -> Tensor:
+    """Return what the attention pool of CLIP's ResNets makes of map cells (B, N, D), before its output projection (B, D)."""
+    tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], 1) + pool.positional_embedding.to(tokens.dtype)
+    query, key, value = (
+        layer(part).unflatten(-1, (pool.num_heads, -1)).transpose(1, 2)
+        for layer, part in ((pool.q_proj, tokens[:, :1]), (pool.k_proj, tokens), (pool.v_proj, tokens))
+    )
+    return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(1)
 
 
 def _default_settings() -> dict[str, Any]:

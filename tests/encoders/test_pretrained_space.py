@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from mmexp.build.parts import objectives
 from mmexp.build.spaces import pretrained_heads, with_stored_heads
 from mmexp.encoders.open_clip_image import OpenClipImage
+from mmexp.encoders.open_clip_space import OpenClipSpace
 from mmexp.encoders.open_clip_text import OpenClipText
 from mmexp.fusion.none import NoFusion
 from mmexp.model import Model
@@ -48,6 +49,12 @@ SIGLIP = {
 }
 # The same picture tower with a projection in two layers, and the width of CLIP's.
 MLP = {**SIGLIP, "embed_dim": 48, "vision_cfg": {**SIGLIP["vision_cfg"], "timm_pool": "map", "timm_proj": "mlp"}}
+# As RN50: the attention pool's output projection is that of the tower.
+RESNET = {
+    "embed_dim": 48,
+    "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 32},
+    "text_cfg": TEXT,
+}
 PICTURES = [Image.new("RGB", (32, 32), colour) for colour in ("red", "navy", "white")]
 TEXTS = ["a red square", "blue", "a very white picture of nothing at all"]
 
@@ -86,7 +93,7 @@ def prepared(model: Model) -> dict:
     return {name: model.encoders[name].prepare(values) for name, values in (("image", PICTURES), ("text", TEXTS))}
 
 
-@pytest.mark.parametrize("config", [CLIP, SIGLIP, MLP], ids=["clip", "siglip", "mlp"])
+@pytest.mark.parametrize("config", [CLIP, SIGLIP, MLP, RESNET], ids=["clip", "siglip", "mlp", "resnet"])
 @pytest.mark.parametrize("objective", [Contrastive, SigLip, Triplet, Margin, SupCon])
 @torch.no_grad()
 def test_embeddings_and_scale_are_those_of_open_clip(config, objective, tmp_path):
@@ -103,6 +110,8 @@ def test_embeddings_and_scale_are_those_of_open_clip(config, objective, tmp_path
     torch.testing.assert_close(ours["text"], theirs.encode_text(texts, normalize=True), rtol=0, atol=1e-5)
     if objective in (Contrastive, SigLip):
         assert torch.equal(head.log_scale, theirs.logit_scale)
+    space = OpenClipSpace(dict(model.encoders.items())).embed(model.encode(batch))
+    torch.testing.assert_close(space["image"], ours["image"], rtol=0, atol=1e-6)
     if objective is SigLip:
         assert head.bias.item() == pytest.approx(-10.0 if theirs.logit_bias is None else theirs.logit_bias.item())
     told = pretrained_heads(model, {"own": head}, ())["own"]
