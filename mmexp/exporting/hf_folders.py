@@ -1,20 +1,22 @@
 """A run's towers in the form of the transformers library: a folder a tower, with its processor, that AutoModel loads.
 
 A text folder states its pooling and the most tokens of a text as sentence-transformers does. The linear map into the common
-space is in `heads.safetensors`: `vectors = normalize(pooled @ TOWER.weight.T)`.
+space is in `heads.safetensors`: `vectors = normalize(pooled @ TOWER.weight.T + TOWER.bias)`, the bias where there is one.
 """
 
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from mmexp.encoders.huggingface_image import HuggingFaceImage
 from mmexp.encoders.huggingface_text import HuggingFaceText
 from mmexp.encoders.pictures import crop_mode
 from mmexp.encoders.text_models import pool, stated_pooling
 from mmexp.encoders.timm_image import TimmImage
 from mmexp.errors import RequestError
+from mmexp.exporting.heads import linear_heads, projected
 from mmexp.exporting.subject import Subject
 from mmexp.exporting.text_folders import read_texts, save_tokenizer, state_pooling
 from mmexp.exporting.towers import Tower, farthest, values_of
@@ -35,13 +37,17 @@ def write(subject: Subject, folder: Path) -> None:
             state_pooling(encoder, folder / name)
         elif isinstance(encoder, TimmImage):
             _write_timm(subject.config["encoder"][name], encoder, folder / name)
+        elif isinstance(encoder, HuggingFaceImage):
+            raise RequestError(
+                f"--format hf: pictures of {name} are resized by Pillow, and transformers' processors resize by torchvision. "
+                "Choose --format onnx or torch."
+            )
         else:
             raise RequestError(
                 f"--format hf: {name} ({type(encoder).__name__}) is no model of transformers or timm. Choose "
                 "--format onnx or torch, which take any encoder."
             )
-    heads = {f"{name}.weight": head.weight.detach().contiguous() for name, head in subject.space.heads.items()}
-    save_file({**heads, "log_scale": subject.space.log_scale.detach().clone()}, folder / HEADS)
+    save_file(linear_heads(subject, "hf"), folder / HEADS)
 
 
 def _write_timm(node: Any, encoder: TimmImage, folder: Path) -> None:
@@ -82,24 +88,22 @@ def difference(subject: Subject, folder: Path) -> float:
 
     heads = load_file(folder / HEADS)
     off = [
-        farthest(tower, {len(values_of(tower.encoder)): _said(tower, folder / name, heads[f"{name}.weight"])})
+        farthest(tower, {len(values_of(tower.encoder)): projected(_pooled(tower, folder / name), heads, name)})
         for name, tower in subject.towers.items()
     ]
     return max(off)
 
 
-def _said(tower: Tower, folder: Path, head: Tensor) -> Tensor:
+def _pooled(tower: Tower, folder: Path) -> Tensor:
     from transformers import AutoImageProcessor, AutoModel
 
     encoder: Any = tower.encoder
     loaded, values = AutoModel.from_pretrained(folder).eval(), values_of(encoder)
     if encoder.modality == "text":
-        told = read_texts(folder, values)
+        told = read_texts(folder, values, fills=not encoder.trims)
         tokens = loaded(input_ids=told["ids"], attention_mask=told["mask"].long()).last_hidden_state
-        pooled = pool(tokens, told["mask"], stated_pooling(str(folder)))
-    else:
-        # One by one: the processor stacks what is of one size before it has made it so.
-        processor = AutoImageProcessor.from_pretrained(folder)
-        pixels = torch.cat([processor(value, return_tensors="pt")["pixel_values"] for value in values])
-        pooled = loaded(pixel_values=pixels).pooler_output
-    return nn.functional.normalize(pooled.flatten(1) @ head.T, dim=-1)
+        return pool(tokens, told["mask"], stated_pooling(str(folder)))
+    # One by one: the processor stacks what is of one size before it has made it so.
+    processor = AutoImageProcessor.from_pretrained(folder)
+    pixels = torch.cat([processor(value, return_tensors="pt")["pixel_values"] for value in values])
+    return loaded(pixel_values=pixels).pooler_output.flatten(1)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmexp.encoders.open_clip_image import OpenClipImage
 from mmexp.encoders.open_clip_text import OpenClipText
@@ -30,6 +30,10 @@ def write(subject: Subject, folder: Path) -> None:
 
     config, head = subject.config, subject.space
     image, text = _towers(config, subject.model)
+    if any(type(head) is not nn.Linear or head.bias is not None for head in head.heads.values()):
+        raise RequestError(
+            "--format open_clip: a head of this run has a bias or several layers. Choose --format onnx or torch."
+        )
     told = _model_config(str(config["encoder"]["image"]["name"]))
     width = head.heads["image"].out_features
     told |= {"embed_dim": width, "custom_text": True}

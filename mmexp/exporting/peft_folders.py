@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from mmexp.encoders.huggingface_text import HuggingFaceText
 from mmexp.encoders.packages import SCHEME, located
 from mmexp.encoders.text_models import pool, stated_pooling
 from mmexp.errors import RequestError
+from mmexp.exporting.heads import linear_heads, projected
 from mmexp.exporting.subject import Subject
 from mmexp.exporting.text_folders import read_texts, save_tokenizer, state_pooling
 from mmexp.exporting.towers import farthest, values_of
@@ -34,8 +34,7 @@ def write(subject: Subject, folder: Path) -> None:
             "--format peft: no tower of this run is a model of transformers with LoRA beside its weights. Train with "
             "encoder/text=huggingface adapter=lora, or choose another format."
         )
-    heads = {f"{name}.weight": head.weight.detach().contiguous() for name, head in subject.space.heads.items()}
-    save_file(heads, folder / HEADS)
+    save_file(linear_heads(subject, "peft"), folder / HEADS)
 
 
 def _written(subject: Subject, name: str, folder: Path) -> bool:
@@ -46,6 +45,10 @@ def _written(subject: Subject, name: str, folder: Path) -> bool:
     layers = {n.removeprefix("model."): one for n, one in encoder.named_modules() if isinstance(one, LoraLayer)}
     if not layers or not isinstance(encoder, HuggingFaceText):
         return False
+    if encoder.pretrained_space:
+        raise RequestError(
+            f"--format peft: {name} is one tower of a dual encoder, which is no base of its own. Choose --format onnx or torch."
+        )
     folder.mkdir()
     _config(base_of(str(subject.config["encoder"][name]["name"])), layers, adapter).save_pretrained(str(folder))
     save_tokenizer(encoder, folder)
@@ -112,5 +115,5 @@ def difference(subject: Subject, folder: Path) -> float:
         told = read_texts(folder / name, values)
         tokens = loaded(input_ids=told["ids"], attention_mask=told["mask"].long()).last_hidden_state
         pooled = pool(tokens, told["mask"], stated_pooling(str(folder / name)))
-        off.append(farthest(tower, {len(values): nn.functional.normalize(pooled @ heads[f"{name}.weight"].T, dim=-1)}))
+        off.append(farthest(tower, {len(values): projected(pooled, heads, name)}))
     return max(off)
