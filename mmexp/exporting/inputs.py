@@ -5,6 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.nn import functional as F
+
 from mmexp.exporting.subject import Subject
 from mmexp.exporting.text_folders import read_file, save_tokenizer
 from mmexp.exporting.towers import Tower, prepared_rows, values_of
@@ -37,6 +40,8 @@ def _about(encoder: Any, folder: Path) -> dict[str, Any]:
             "prepare": "ids with the tokenizer's marks, cut at the context (tokenizer.json does that; AutoTokenizer with "
             "truncation=True), padded behind; mask true where a token is real",
         }
+        if not getattr(encoder, "trims", True):
+            told["prepare"] += "; padded to the context, with a mask that is true everywhere"
         save_tokenizer(encoder, folder)
         return told
     if encoder.modality == "audio":
@@ -54,4 +59,9 @@ def as_others_prepare(tower: Tower, folder: Path) -> Prepared:
     file = folder / f"{tower.name}-tokenizer" / "tokenizer.json"
     if encoder.modality != "text" or not file.is_file():
         return prepared_rows(tower)
-    return read_file(file, values_of(encoder), encoder.pad_token_id)
+    prepared = read_file(file, values_of(encoder), encoder.pad_token_id)
+    if getattr(encoder, "trims", True):
+        return prepared
+    ids = prepared["ids"]
+    ids = F.pad(ids, (0, encoder.context - ids.shape[1]), value=encoder.pad_token_id)
+    return {"ids": ids, "mask": torch.ones_like(ids, dtype=torch.bool)}
