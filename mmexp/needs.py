@@ -63,8 +63,9 @@ def check_needs(config: Mapping[str, Any], built: Model, supervision: Supervisio
             # Masked modelling of words alone.
             needs.discard("every_patch")
         lack = _lack(needs, bool(config.get("strong")), dict(built.encoders.items()), supervision.kinds)
-        if not lack and "labels" in needs and len(supervision.classes) == 1:
-            lack = ONE_CLASS.format(supervision.classes[0])
+        there = [label for label, rows in zip(supervision.classes, supervision.counts, strict=True) if rows]
+        if not lack and "labels" in needs and len(there) == 1 and config["train"]:
+            lack = ONE_CLASS.format(there[0])
         if lack:
             raise RequestError(f"objective '{name}' {lack}")
 

@@ -116,6 +116,13 @@ def test_labels_of_one_class_are_refused(mmexp, tmp_path):
     assert len(error.splitlines()) == 1
 
 
+def test_rows_of_one_class_are_refused_where_a_run_brings_more_classes(trained, tmp_path):
+    write(tmp_path, "bees", ["bee"] * 8)
+    start = ("init_from=base", "task=finetune", "data.train=bees.csv")
+    status, _, error = trained("train", *TINY, *start)
+    assert status == 2 and "all labelled rows of train are of the class 'bee'" in error
+
+
 def test_rows_of_which_nothing_is_known_stay_so():
     class Rows:
         def __init__(self, labels, targets=None):
