@@ -79,15 +79,23 @@ def _cut_captions(experiment: Experiment) -> list[str]:
         if encoder.modality != "text" or not hasattr(encoder, "cut"):
             continue
         places = [(row, AS_IT_IS) for row in spread(len(samples))]
-        found = truncated(encoder, [text for text in samples.values(name, places, None) if text])
-        of = "" if len(places) == len(samples) else f" (of {len(samples):,})"
+        found = truncated(encoder, _captions(samples, name, places))
+        of = "" if len(places) == len(samples) else f" ({len(places):,} rows of {len(samples):,})"
         alike = f"; {found.alike:,} of them differ from another one only behind the cut" if found.alike else ""
         if found.cut:
             lines.append(
-                f"captions cut: {found.cut:,} of {found.captions:,} rows of train{of} are longer than "
+                f"captions cut: {found.cut:,} of {found.captions:,} captions of train{of} are longer than "
                 f"encoder.{name}.context_length={found.length} tokens{alike}"
             )
     return lines
+
+
+def _captions(samples: Any, name: str, places: list[tuple[int, int]]) -> list[str]:
+    """Return the captions of rows, each of a list cell by itself, as training reads them."""
+    texts = getattr(samples.samples, "texts", None) if name == "text" else None
+    if texts is None:
+        return [text for text in samples.values(name, places, None) if text]
+    return [text for row, _ in places if samples.samples.has(row, name) for text in texts(row)]
 
 
 def _without_weights(experiment: Experiment) -> list[tuple[str, str]]:

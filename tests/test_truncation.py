@@ -38,6 +38,6 @@ def test_a_run_reports_them(mmexp, tmp_path):
     status, out, err = mmexp("train", *towers, *data, *rest)
     assert status == 0, err
     assert (
-        "captions cut: 8 of 12 rows of train are longer than encoder.text.context_length=10 tokens; 8 of them differ"
+        "captions cut: 8 of 12 captions of train are longer than encoder.text.context_length=10 tokens; 8 of them differ"
         in out
     )

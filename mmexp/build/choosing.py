@@ -76,6 +76,11 @@ def _refuse_alike(val: Samples, there: Mapping[str, np.ndarray], metric: str) ->
     distinct = {name: len(np.unique(items.get(name, np.arange(len(val)))[own])) for name, own in there.items()}
     if len(np.unique(val.concepts)) > 1 and sum(count > 1 for count in distinct.values()) > 1:
         return
+    if len(val) == 1:
+        raise RequestError(
+            f"val is a single row, so that every answer is right and {metric}, which chooses the best checkpoint, cannot be "
+            "measured. Set data.val=PATH, a larger data.val_fraction, or checkpoint.monitor=val/loss."
+        )
     same = " and ".join(name for name, count in distinct.items() if count < 2) or "concept"
     raise RequestError(
         f"all rows of val have the same {same}, so that every answer is right and {metric}, which chooses the best checkpoint, "

@@ -47,7 +47,8 @@ def names_label(samples: TableSamples, classes: Sequence[str]) -> str | None:
         return None
     return (
         f"the text (data.columns.text={samples.columns['text']}) holds the label's own name in {named / len(rows):.0%} of the "
-        "labelled rows: a head that reads text or fused is given the answer. Set data.columns.text=null, or its source=image."
+        "labelled rows: a head whose source is text or fused is given the answer, one with source=image is not. "
+        "data.columns.text=null leaves the texts out."
     )
 
 

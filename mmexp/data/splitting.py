@@ -37,11 +37,18 @@ def groups_of(items: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
     return np.unique(connected_components(graph, directed=False)[1][:rows], return_inverse=True)[1]
 
 
-def merged(groups: np.ndarray, items: np.ndarray, largest: int) -> np.ndarray:
-    """Return `groups (N,)` joined where rows share one of `items (N,)`, as long as no joined group exceeds `largest` rows.
+def merged(groups: np.ndarray, items: np.ndarray, largest: int, rows: np.ndarray | None = None) -> np.ndarray:
+    """Return `groups (N,)` joined where rows share an item, as long as no joined group exceeds `largest` rows.
 
     Items of few rows come first, so that a generic caption of many rows joins nothing.
+
+    Args:
+        groups: group numbers (N,).
+        items: item numbers (M,), negative for none.
+        largest: rows of the largest group that may come of it.
+        rows: the row (M,) of each item, where rows have several; None: row i has item i.
     """
+    rows = np.arange(len(groups)) if rows is None else rows
     parent = np.arange(groups.max() + 1)
     size = np.bincount(groups)
 
@@ -53,9 +60,9 @@ def merged(groups: np.ndarray, items: np.ndarray, largest: int) -> np.ndarray:
 
     there = np.flatnonzero(items >= 0)
     order = there[np.argsort(items[there], kind="stable")]
-    shared = np.split(order, np.flatnonzero(np.diff(items[order])) + 1)
-    for rows in sorted((one for one in shared if len(one) > 1), key=len):
-        roots = {root(int(group)) for group in groups[rows]}
+    shared = np.split(rows[order], np.flatnonzero(np.diff(items[order])) + 1)
+    for having in sorted((one for one in shared if len(one) > 1), key=len):
+        roots = {root(int(group)) for group in groups[having]}
         if sum(int(size[one]) for one in roots) <= largest:
             target = min(roots)
             size[target] = sum(size[one] for one in roots)

@@ -142,9 +142,36 @@ def test_data_that_say_little_are_reported(tmp_path):
         "all 3 texts of train are alike: nothing can be found by them",
         "2 of the 3 rows of train repeat another row in all modalities",
     ]
-    assert notes(tmp_path, ["a", "b", "c"], ["x", "x", None]) == [
+    assert notes(tmp_path, ["a", "b", "c"], ["x", "x", None])[1:] == [
         "all 2 labelled rows of train are of the class 'x': accuracy tells nothing there"
     ]
+
+
+def test_rows_without_a_label_or_a_number_are_counted(tmp_path):
+    assert notes(tmp_path, ["a", "b", "c", "d"], ["x", "y", None, "x"]) == ["1 of the 4 rows of train have no label"]
+    lines = [json.dumps({"caption": f"{i}", "n": n}) for i, n in enumerate([1.5, None, 1.5])]
+    (tmp_path / "n.jsonl").write_text("\n".join(lines))
+    source = table(str(tmp_path / "n.jsonl"), {"text": "caption", "target": "n"}, val_fraction=0)
+    assert source.notes == [
+        "1 of the 3 rows of train have no number",
+        "all 2 numbers of train are 1.5: R² cannot be measured there",
+    ]
+
+
+def test_lists_in_a_table_of_text_are_reported(tmp_path):
+    (tmp_path / "t.csv").write_text("caption\n" + "\n".join(f'"[""a {i}"", ""the {i}""]"' for i in range(3)))
+    source = table(str(tmp_path / "t.csv"), {"text": "caption"}, val_fraction=0)
+    (note,) = source.notes
+    assert note.startswith("3 of the 3 texts of train are written as lists, and each is read as one text")
+
+
+def test_rows_that_share_a_caption_of_a_list_are_held_out_together(tmp_path):
+    captions = [[f"a {i}", f"pair {i // 2}"] for i in range(20)]
+    (tmp_path / "t.jsonl").write_text("\n".join(json.dumps({"caption": own}) for own in captions))
+    source = table(str(tmp_path / "t.jsonl"), {"text": "caption"}, val_fraction=0.2)
+    held = {text for row in range(4) for text in source.splits["val"].texts(row)}
+    assert len(source.splits["val"]) == 4 and len([text for text in held if text.startswith("pair")]) == 2
+    assert source.notes == ["val is 4 of the 20 rows of train: grouped by text"]
 
 
 def test_pictures_of_train_that_are_measured_again_are_counted(tmp_path):
@@ -155,4 +182,4 @@ def test_pictures_of_train_that_are_measured_again_are_counted(tmp_path):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
     paths = [str(tmp_path / f"{name}.jsonl") for name in ("train", "test")]
     source = table(paths[0], {"image": "image", "text": "caption"}, test=paths[1], val_fraction=0)
-    assert source.notes == ["1 of the 2 pictures of test are in train too"]
+    assert source.notes == ["1 of the 2 rows of test with a picture have one that is in train too"]

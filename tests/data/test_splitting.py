@@ -163,6 +163,8 @@ def test_groups_are_joined_by_any_shared_item_and_merged_as_far_as_there_is_room
     assert merged(np.arange(6), text, 2).tolist() == [0, 1, 2, 3, 3, 4]
     assert merged(np.arange(6), text, 3).tolist() == [0, 0, 0, 1, 1, 2]
     assert merged(np.array([0, 1, 1, 1, 2, 3]), text, 3).tolist() == [0, 1, 1, 1, 2, 3]
+    several = np.array([7, 8, 8, 9, 9])
+    assert merged(np.arange(4), several, 3, np.array([0, 0, 1, 1, 3])).tolist() == [0, 0, 1, 0]
 
 
 def test_strata_share_the_rows_by_largest_remainder():
