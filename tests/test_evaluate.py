@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mmexp.commands.replaying import own_overrides
+
 HERE = Path(__file__).parent
 OWN = ("--config-dir", str(HERE / "outside" / "conf"), "trust=[outside,stand_ins]")
 TINY = (*OWN, "encoder=tiny", "data=squares")
@@ -59,3 +61,13 @@ def test_on_other_data_and_a_wrong_request(mmexp):
     assert mmexp("evaluate")[0] == 2
     status, _, error = mmexp("evaluate", "first", *OWN, "dtaa=emoji")
     assert status == 2 and "dtaa" in error
+
+
+def test_how_tables_are_read_stays_where_other_tables_are_measured():
+    read = ["data.columns.text=null", "data.columns.label=kind", "data.batch_size=32"]
+    record = {"overrides": ["data=table", "data.train=a.csv", "data.val=b.csv", *read, "encoder=cnn", "budget.steps=4"]}
+    others = ["data=table", "data.train=c.csv", "data.test=d.csv"]
+    assert own_overrides(record, others) == [*read, "encoder=cnn"]
+    assert own_overrides(record, [*others, "data.batch_size=8"]) == [*read[:2], "encoder=cnn"]
+    assert own_overrides(record, ["data=emoji"]) == ["data.batch_size=32", "encoder=cnn"]
+    assert own_overrides(record, []) == [one for one in record["overrides"] if one != "budget.steps=4"]

@@ -11,6 +11,9 @@ from mmexp.errors import RequestError
 # What belongs to how a run was trained, and not to what it is.
 _TRAINING = re.compile(r"(hydra\.|resume=|resume_allow=|init_from=|train=|evaluate=|name=|sweep\.|budget\.|continual=)")
 
+_TABLES = ("data.train", "data.val", "data.test")
+_OF_ALL_DATA = ("data.batch_size", "data.num_workers")
+
 
 def record_of(run: Path) -> dict[str, Any]:
     """Return `run.json`. Raises RequestError for what is no run directory."""
@@ -27,13 +30,28 @@ def runs_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def own_overrides(record: dict[str, Any], more: Sequence[str]) -> list[str]:
-    """Return the overrides that say what a run is, but those that `more` put anew, and of its data where they choose others."""
-    other_data = any(one.startswith("data=") for one in more)
-    again = {one.lstrip("+~").partition("=")[0] for one in more}
+    """Return the overrides that say what a run is, but those that `more` sets anew, and those of its data that do not fit others.
+
+    Where `more` names the same choice of `data` again, its tables are others, and how they are read (columns, kinds) stays; of
+    another choice only the size of a batch, which losses depend on, and the number of workers stay.
+    """
+    named = [one for one in more if one.startswith("data=")]
+    same = bool(named) and named[-1] in record["overrides"]
+    again = {_key(one) for one in more}
     return [
         own
         for own in record["overrides"]
         if not _TRAINING.match(own.lstrip("+~"))
-        and own.lstrip("+~").partition("=")[0] not in again
-        and not (other_data and own.lstrip("+~").startswith("data"))
+        and _key(own) not in again
+        and not (named and (_key(own) in _TABLES or (_is_of_data(own) and not same)))
     ]
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
+def _is_of_data(override: str) -> bool:
+    """Return whether an override is of one choice of `data`, and of no other."""
+    key = _key(override)
+    return key == "data" or (key.startswith("data.") and key not in _OF_ALL_DATA)

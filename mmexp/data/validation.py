@@ -48,7 +48,8 @@ def _texts(train: TableSamples, name: str) -> tuple[np.ndarray, np.ndarray]:
     if name != "text":
         return train.items[name], every
     each = [
-        train.text_items(row) if there else [MISSING] for row, there in zip(every, train.items[name] >= 0, strict=True)
+        train.text_items(int(row)) if there else [MISSING]
+        for row, there in zip(every, train.items[name] >= 0, strict=True)
     ]
     return np.array([item for items in each for item in items], dtype=np.int64), np.repeat(every, list(map(len, each)))
 
