@@ -74,8 +74,11 @@ class Gathered:
     def metrics(self) -> dict[str, float]:
         """Return the flat numbers of this evaluation set, without its name in front."""
         numbers = {name: total / self.weights[name] for name, total in self.sums.items()}
-        if known := [name for name in self.given if name in numbers]:
-            numbers["loss"] = sum(self.given[name] * numbers[name] for name in known)
+        # Only whole sums: without one of its losses, `loss` could not be compared with that of other evaluation sets.
+        if self.given:
+            numbers.pop("loss", None)
+        if self.given and self.given.keys() <= numbers.keys():
+            numbers["loss"] = sum(self.given[name] * numbers[name] for name in self.given)
         whole = self.stacked()
         pooled, present, items = (_below(whole, part) for part in ("pooled/", "present/", "item/"))
         numbers |= neighbour_metrics(pooled, whole["concept"], whole["label"], present, items)

@@ -80,3 +80,15 @@ def test_a_batch_of_which_nothing_is_known_weighs_nothing():
         scalars = {"loss": torch.tensor(loss), "never": torch.tensor(torch.nan)}
         gathered.add(scalars, tensors, 2 if start < 4 else 1)
     assert gathered.metrics() == {"loss": pytest.approx(2.0)}
+
+
+def test_the_sum_of_the_losses_is_left_out_where_one_of_them_is_unknown():
+    row = {"index": torch.arange(2), "concept": torch.arange(2), "label": torch.zeros(2, dtype=torch.long)}
+    weights = {"loss_classify": 1.0, "loss_matching": 2.0}
+    for matching, expected in ((0.25, 1.5), (torch.nan, None)):
+        gathered = Gathered()
+        # Its mean of batches, which leaves out those of which it is unknown, is not the sum either.
+        for total in (torch.nan, 1.0):
+            scalars = {"loss_classify": 1.0, "loss_matching": matching, "loss": total}
+            gathered.add({name: torch.tensor(value) for name, value in scalars.items()}, row, 2, given=weights)
+        assert gathered.metrics().get("loss") == (expected and pytest.approx(expected))
