@@ -4,7 +4,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from math import ceil
@@ -201,11 +201,24 @@ def keep(experiment: Experiment, config: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     began, missing = time.perf_counter(), experiment.keeping.missing()
     if missing and experiment.trainer.is_global_zero:
-        parts = dict.fromkeys(str(part) for part, *_ in missing)
-        print(f"frozen: {', '.join(parts)}, asked once and kept in {experiment.keeping.settings.directory}")
+        print(f"frozen: {_by_splits(missing)}: computed once and kept in {experiment.keeping.settings.directory}")
     entries = experiment.keeping.keep()
+    if config["train"] and experiment.trainer.is_global_zero:
+        for line in experiment.keeping.advice():
+            print(line)
     facts = {"entries": [entry.key for entry in entries], "bytes": sum(entry.size for entry in entries)}
     return {"cache": {**facts, "seconds": round(time.perf_counter() - began, 2)}}
+
+
+def _by_splits(missing: Sequence[tuple[Any, str, int]]) -> str:
+    """Return parts with the splits of which their outputs are computed: `image, text of train, val; teacher of val`."""
+    splits: dict[str, dict[str, None]] = {}
+    for part, split, _ in missing:
+        splits.setdefault(str(part), {})[split] = None
+    parts: dict[tuple[str, ...], list[str]] = {}
+    for name, own in splits.items():
+        parts.setdefault(tuple(own), []).append(name)
+    return "; ".join(f"{', '.join(names)} of {', '.join(own)}" for own, names in parts.items())
 
 
 def show(experiment: Experiment, request: Request, metrics: dict[str, float]) -> Any:

@@ -1,5 +1,7 @@
 """Nothing frozen is computed twice: what the frozen parts of a run say of its samples, kept on disk."""
 
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -33,7 +35,7 @@ class KeptOutputs:
     def __call__(self, places: Sequence[Place]) -> dict[str, Tensor]:
         """Return the part's named tensors (B, ...); the rows of a batch are read in the same epoch."""
         epoch = places[0][1]
-        view = epoch if epoch == AS_IT_IS else epoch % len(self.entries)
+        view = AS_IT_IS if AS_IT_IS in self.entries else epoch % len(self.entries)
         return self.entries[view].read([row for row, _ in places])
 
 
@@ -61,11 +63,12 @@ class Keeping:
         for split, samples in self.sets.items():
             # What no row has is not read, and nothing is said of it.
             nowhere = {name for name, there in samples.present.items() if not there.any()}
-            for view in self._views(samples):
-                yield from ((part, split, view) for part in self.parts if part.name not in nowhere)
+            for part in self.parts:
+                views = self._views(part, samples) if part.name not in nowhere else ()
+                yield from ((part, split, view) for view in views)
 
-    def _views(self, samples: PreparedSamples) -> Iterable[int]:
-        if samples.variation is None:
+    def _views(self, part: FrozenPart, samples: PreparedSamples) -> Iterable[int]:
+        if samples.variation is None or not part.varied_by(samples):
             return (AS_IT_IS,)
         # Without a number of views every epoch has its own, and none comes back.
         return range(min(samples.variation.views or 0, self.epochs))
@@ -162,10 +165,10 @@ class Keeping:
     @torch.no_grad()
     def served(self, batch: Batch) -> Batch:
         """Return a training batch as it would be with what is kept in it."""
-        train = self.sets.get("train")
-        if train is None or train.variation is None or not train.variation.views:
+        kept = {part.name: part for part, split, _ in self.wanted() if split == "train"}
+        if not kept:
             return batch
-        said = {part.name: part(batch["teacher"] if part.name == TEACHER else batch) for part in self.parts}
+        said = {name: part(batch["teacher"] if name == TEACHER else batch) for name, part in kept.items()}
         taught = {"taught": said.pop(TEACHER)} if TEACHER in said else {}
         return {**batch, "encoded": said, **taught}
 
@@ -178,15 +181,36 @@ class Keeping:
             self._widths[part.name] = sum(each) / rows
         return self._widths[part.name] * len(self.sets[split])
 
+    def seconds(self, part: FrozenPart, split: str, view: int = AS_IT_IS) -> float:
+        """Return about how many seconds an artefact takes to compute, by its first batch."""
+        began = time.perf_counter()
+        rows = len(next(iter(next(self.outputs(part, split, view)).values())))
+        return (time.perf_counter() - began) * len(self.sets[split]) / rows
+
+    def advice(self, views: int = 4) -> list[str]:
+        """Return a line for each part that runs at every training step, since its inputs vary: what `views` cost and gain."""
+        train, lines = self.sets.get("train"), []
+        if train is None or train.mixing or self.epochs <= views:
+            return []
+        kept = {part.name for part, split, _ in self.wanted() if split == "train"}
+        for part in self.parts:
+            causes = part.varied_by(train) if part.name not in kept else []
+            if not causes:
+                continue
+            size = self.bytes(part, "train") * views
+            seconds = self.seconds(part, "train")
+            epochs = f"each of {self.epochs} epochs" if self.epochs < sys.maxsize else "every epoch"
+            lines.append(
+                f"frozen: {part} runs at every training step, since {' and '.join(causes)} varies its input: about "
+                f"{seconds:.3g} s in {epochs}. variation.views={views} repeats {views} variants of each row instead, "
+                f"computed in {views * seconds:.3g} s and read from {size / 1e6:.3g} MB on disk."
+            )
+        return lines
+
     def refuse_mixing(self) -> None:
         """Raise RequestError for batches that are mixed or swapped: they are not what their rows were when they were kept."""
         for _, split, view in self.wanted():
-            variation = self.sets[split].variation
-            mixing = (
-                [a for a in variation.augmentations if a.modality is None and getattr(a, "mixes", True)]
-                if variation and view != AS_IT_IS
-                else []
-            )
+            mixing = self.sets[split].mixing if view != AS_IT_IS else []
             if mixing:
                 raise RequestError(
                     f"augmentation '{type(mixing[0]).__name__.lower()}' mixes the rows of a batch, which outputs kept of single "

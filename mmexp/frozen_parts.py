@@ -34,6 +34,12 @@ class FrozenPart:
             return samples.teacher_inputs(places)
         return samples.inputs(places, [self.name])
 
+    def varied_by(self, samples: PreparedSamples) -> list[str]:
+        """Return in words what makes its inputs differ between epochs; nothing where all rows come back unchanged."""
+        if self.name == TEACHER:
+            return samples.varied_by(samples.teachers or (), teacher=True)
+        return samples.varied_by([self.name])
+
     @property
     def spares_input(self) -> bool:
         """Whether what it said stands for what the encoder reads."""

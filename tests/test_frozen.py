@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mmexp.cli import main as _main
 from mmexp.frozen_parts import FrozenPart
@@ -140,6 +141,42 @@ def test_without_a_number_of_views_only_evaluation_sets_are_kept(monkeypatch, st
     told = train(monkeypatch, "new", start, *FROZEN, "variation.views=null", "fusion=none", "objective=contrastive")[1]
     manifests = [json.loads((home / "cache" / key / "entry.json").read_text()) for key in told["cache"]["entries"]]
     assert {manifest["about"]["split"] for manifest in manifests} == {"val"}  # evaluate=false
+
+
+def test_where_nothing_varies_training_samples_are_kept_without_being_asked_for(
+    monkeypatch, start, home, tmp_path, capsys
+):
+    monkeypatch.setitem(globals(), "TINY", [choice for choice in TINY if "styles" not in choice])
+    # The text tower: only pictures are augmented, and the table has one caption a row.
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    for i in range(24):
+        Image.effect_noise((32, 32), 90 + i).convert("RGB").save(rows / f"{i}.png")
+        (rows / f"{i}.txt").write_text(f"noise number {i}")
+    table = ("data=table", f"data.train={rows}", "data.batch_size=8", "budget.epochs=8")
+    common = (start, *FROZEN, "variation.views=null", "fusion=none", "objective=contrastive", *table)
+
+    def kept(name: str, *choices: str) -> tuple[set, list[float]]:
+        capsys.readouterr()
+        losses, told = train(monkeypatch, str(tmp_path / name), *common, *choices)
+        manifests = [json.loads((home / "cache" / key / "entry.json").read_text()) for key in told["cache"]["entries"]]
+        return {(manifest["about"]["part"], manifest["about"]["split"]) for manifest in manifests}, losses
+
+    found, losses = kept("geometry")
+    assert found == {("text", "train"), ("text", "val"), ("image", "val")}
+    printed = capsys.readouterr().out
+    assert "frozen: text of train, val; image of val: computed once" in printed.replace(
+        "image of val; text of train, val", "text of train, val; image of val"
+    )
+    assert "frozen: image runs at every training step, since augmentation 'geometry' varies its input" in printed
+    assert "variation.views=4 repeats 4 variants of each row instead" in printed
+    live = train(monkeypatch, str(tmp_path / "live"), *common, "cache.enabled=false")[0]
+    assert losses == pytest.approx(live, rel=1e-4)
+    found, losses = kept("plain", "augmentation=none")
+    assert found == {(part, split) for part in ("text", "image") for split in ("train", "val")}
+    assert "runs at every training step" not in capsys.readouterr().out
+    live = train(monkeypatch, str(tmp_path / "plain_live"), *common, "augmentation=none", "cache.enabled=false")[0]
+    assert losses == pytest.approx(live, rel=1e-4)
 
 
 def test_a_live_and_a_kept_teacher_give_the_same_losses(monkeypatch, start, home):

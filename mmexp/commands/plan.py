@@ -1,7 +1,6 @@
 """`mmexp plan`: what a run would be, before it runs."""
 
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -81,7 +80,7 @@ def kept(experiment: Any, live: Any, seconds: float) -> list[tuple[str, str]]:
     keeping, task = experiment.keeping, experiment.task
     wanted, missing = list(keeping.wanted()), keeping.missing()
     size = sum(keeping.bytes(part, split) for part, split, _ in wanted)
-    filling = sum(_seconds(keeping, *one) for one in missing)
+    filling = sum(keeping.seconds(*one) for one in missing)
     parts = ", ".join(map(str, keeping.parts))
     where = f"{size / 1e6:,.0f} MB in {keeping.settings.directory}, {len(wanted) - len(missing)} of {len(wanted)} there"
     told = [("kept of frozen parts", f"{parts}: {where}; about {filling:.0f} s to fill")]
@@ -90,10 +89,3 @@ def kept(experiment: Any, live: Any, seconds: float) -> list[tuple[str, str]]:
     saved = step_seconds(task, live, experiment.trainer.precision) - seconds
     even = f"paid for after {filling / saved / len(experiment.train):.1f} epochs" if saved > 0 else "it does not pay"
     return [*told, ("a step without that", f"about {saved + seconds:.2f} s: {even}")]
-
-
-def _seconds(keeping: Any, part: Any, split: str, view: int) -> float:
-    """Return about how long an artefact takes to compute, by its first batch."""
-    began = time.perf_counter()
-    rows = len(next(iter(next(keeping.outputs(part, split, view)).values())))
-    return (time.perf_counter() - began) * len(keeping.sets[split]) / rows
