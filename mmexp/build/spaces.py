@@ -122,4 +122,7 @@ def _started(space: Any, sources: Mapping[str, str]) -> str:
         return f"start afresh: {towers}, and no two towers are of one model"
     scale = f", logit scale {exp(space.log_scale.item()):.4g}" if hasattr(space, "log_scale") else ""
     bias = f", bias {space.bias.item():.4g}" if hasattr(space, "bias") else ""
-    return f"the projections of {sources[space.pretrained[0]]} ({', '.join(space.pretrained)}){scale}{bias}"
+    own = (
+        "" if getattr(space, "pretrained_scale", True) else " (both of the objective: the pretrained model has no bias)"
+    )
+    return f"the projections of {sources[space.pretrained[0]]} ({', '.join(space.pretrained)}){scale}{bias}{own}"

@@ -26,11 +26,16 @@ TOLERANCE = 1e-5
 
 
 def write(subject: Subject, folder: Path) -> None:
-    """Write a folder for each tower, and the heads. Raises RequestError for a tower that is neither of transformers nor timm."""
+    """Write a folder for each tower, and the heads. Raises RequestError for a tower that such a folder cannot hold."""
     from safetensors.torch import save_file
 
     for name, tower in subject.towers.items():
         encoder = tower.encoder
+        if isinstance(encoder, HuggingFaceText) and not encoder.trims:
+            raise RequestError(
+                f"--format hf: the texts of {name} fill the context, without a mask (SigLIP), which a folder with a tokenizer "
+                "and a pooling cannot state. Choose --format onnx or torch."
+            )
         if isinstance(encoder, HuggingFaceText):
             encoder.model.save_pretrained(folder / name)
             save_tokenizer(encoder, folder / name)
@@ -100,7 +105,7 @@ def _pooled(tower: Tower, folder: Path) -> Tensor:
     encoder: Any = tower.encoder
     loaded, values = AutoModel.from_pretrained(folder).eval(), values_of(encoder)
     if encoder.modality == "text":
-        told = read_texts(folder, values, fills=not encoder.trims)
+        told = read_texts(folder, values)
         tokens = loaded(input_ids=told["ids"], attention_mask=told["mask"].long()).last_hidden_state
         return pool(tokens, told["mask"], stated_pooling(str(folder)))
     # One by one: the processor stacks what is of one size before it has made it so.

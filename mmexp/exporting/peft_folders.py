@@ -45,7 +45,7 @@ def _written(subject: Subject, name: str, folder: Path) -> bool:
     layers = {n.removeprefix("model."): one for n, one in encoder.named_modules() if isinstance(one, LoraLayer)}
     if not layers or not isinstance(encoder, HuggingFaceText):
         return False
-    if encoder.pretrained_space:
+    if encoder.pretrained_space or not encoder.trims:
         raise RequestError(
             f"--format peft: {name} is one tower of a dual encoder, which is no base of its own. Choose --format onnx or torch."
         )

@@ -5,8 +5,6 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mmexp.types import Prepared
 
 _POOLING = {"cls": "pooling_mode_cls_token", "mean": "pooling_mode_mean_tokens", "last": "pooling_mode_lasttoken"}
@@ -60,17 +58,11 @@ def _write(file: Path, values: Any) -> None:
     file.write_text(json.dumps(values, indent=2) + "\n")
 
 
-def read_texts(folder: Path, texts: list[str], fills: bool = False) -> Prepared:
-    """Return `ids (B, N)` and `mask (B, N)` of texts by the tokenizer of a folder alone, as AutoTokenizer makes them.
-
-    With `fills` they fill the context, and padding counts, as the models of SigLIP were trained.
-    """
+def read_texts(folder: Path, texts: list[str]) -> Prepared:
+    """Return `ids (B, N)` and `mask (B, N)` of texts by the tokenizer of a folder alone, as AutoTokenizer makes them."""
     from transformers import AutoTokenizer
 
-    padding = "max_length" if fills else True
-    told = AutoTokenizer.from_pretrained(folder)(texts, padding=padding, truncation=True, return_tensors="pt")
-    if fills:
-        return {"ids": told["input_ids"], "mask": torch.ones_like(told["input_ids"], dtype=torch.bool)}
+    told = AutoTokenizer.from_pretrained(folder)(texts, padding=True, truncation=True, return_tensors="pt")
     return {"ids": told["input_ids"], "mask": told["attention_mask"].bool()}
 
 

@@ -31,8 +31,9 @@ class SigLip(nn.Module):
     The paper's multiplier t is 1 / `temperature`. It starts at 10 with a bias of -10 (section 3.2), so that the many wrong
     pairs do not begin with a large loss. The paper does not bound it; with `max_scale` it is clamped after each optimizer
     step, as open_clip does (100), or at the pretrained scale where that is larger: released SigLIP models have up to 118.
-    With `pretrained_heads` the heads, temperature and bias of towers that come from one
-    pretrained dual encoder (SigLIP, CLIP) start as its own, and the space has its width.
+    With `pretrained_heads` the heads of towers that come from one pretrained dual encoder (SigLIP, CLIP) start as its own, and
+    the space has its width. Temperature and bias start as those of a model that has both (SigLIP); CLIP was trained without a
+    bias, so that its temperature would not fit this loss.
     """
 
     needs = ("pooled", "pairs")
@@ -51,10 +52,11 @@ class SigLip(nn.Module):
         super().__init__()
         spaces = shape.spaces if pretrained_heads else {}
         self.heads, self.pretrained = one_space(shape.dims, embed_dim, spaces), sorted(spaces)
-        self.log_scale = first_log_scale(temperature, spaces)
-        known = [space.bias for space in spaces.values() if space.bias is not None]
-        self.bias = nn.Parameter(torch.tensor(float(known[0] if known else bias)))
-        self.max_scale = max_scale and scale_limit(max_scale, spaces)
+        biased = {name: space for name, space in spaces.items() if space.bias is not None}
+        self.pretrained_scale = bool(biased)
+        self.log_scale = first_log_scale(temperature, biased)
+        self.bias = nn.Parameter(torch.tensor(float(next((space.bias for space in biased.values()), bias) or 0)))
+        self.max_scale = max_scale and scale_limit(max_scale, biased)
         self.pairs = pair_weights(shape.dims, pairs)
         self.clamp_parameters()
 

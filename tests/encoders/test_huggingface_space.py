@@ -1,5 +1,7 @@
 """Towers of a CLIP or SigLIP of transformers: fresh runs begin with the model's own embeddings, logit scale and bias."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from PIL import Image
@@ -9,6 +11,8 @@ from mmexp.build.parts import _encoder as make_encoder
 from mmexp.build.spaces import pretrained_heads
 from mmexp.encoders.huggingface_image import HuggingFaceImage
 from mmexp.encoders.huggingface_text import HuggingFaceText
+from mmexp.errors import RequestError
+from mmexp.exporting import hf_folders
 from mmexp.fusion.none import NoFusion
 from mmexp.model import Model
 from mmexp.objectives.contrastive import Contrastive
@@ -97,9 +101,11 @@ def test_embeddings_scale_and_bias_are_those_of_transformers(pair, objective, tm
     texts = features(theirs, **{key: read[key] for key in ("input_ids", "attention_mask") if key in read})
     torch.testing.assert_close(ours["image"], features(theirs, pixel_values=pixels), rtol=0, atol=1e-5)
     torch.testing.assert_close(ours["text"], texts, rtol=0, atol=1e-5)
-    if objective is not Triplet:
+    siglip = theirs.config.model_type == "siglip"
+    # CLIP was trained without a bias, so that its scale is not one of the sigmoid loss.
+    if objective is Contrastive or (objective is SigLip and siglip):
         assert head.log_scale.item() == pytest.approx(theirs.logit_scale.item())
-    if objective is SigLip and theirs.config.model_type == "siglip":
+    if objective is SigLip and siglip:
         assert head.bias.item() == pytest.approx(theirs.logit_bias.item())
     assert f"the projections of {tmp_path} (image, text)" in pretrained_heads(model, {"own": head}, ())["own"]
     assert model.encoders["text"].cut == 1
@@ -137,18 +143,18 @@ def test_heads_are_trained_and_random_or_incomplete_weights_have_none(pair, tmp_
     assert model_of(name).shape().spaces == {}
 
 
-def test_a_vision_transformer_alone_is_a_picture_tower(tmp_path):
-    from transformers import CLIPImageProcessor, ViTConfig, ViTModel
+def test_a_clip_without_a_bias_starts_siglip_at_the_papers_scale_and_bias(tmp_path):
+    saved(tmp_path, "clip", scale=4.6052)
+    model = model_of(str(tmp_path))
+    head = SigLip(model.shape(), embed_dim=7)
+    assert head.logit_scale().item() == pytest.approx(10, rel=1e-5) and head.bias.item() == -10
+    told = pretrained_heads(model, {"own": head}, ())["own"]
+    assert told.endswith("logit scale 10, bias -10 (both of the objective: the pretrained model has no bias)")
 
-    torch.manual_seed(0)
-    model = ViTModel(ViTConfig(**VISION)).eval()
-    model.save_pretrained(tmp_path)
-    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32).save_pretrained(tmp_path)
-    encoder = HuggingFaceImage(str(tmp_path)).eval()
-    with torch.no_grad():
-        pixels = encoder.prepare(PICTURES)
-        encoded = encoder(pixels)
-        out = model(pixel_values=encoder._normalised(pixels))
-    assert encoded.tokens.shape == (3, 16, 48) and encoder.grid == (4, 4) and encoder.pretrained_space is None
-    torch.testing.assert_close(encoded.pooled, out.pooler_output, rtol=0, atol=1e-5)
-    torch.testing.assert_close(encoded.tokens, out.last_hidden_state[:, 1:], rtol=0, atol=1e-5)
+
+def test_folders_of_transformers_refuse_texts_that_fill_the_context(tmp_path):
+    saved(tmp_path / "model", "siglip")
+    towers = {"text": SimpleNamespace(encoder=HuggingFaceText(str(tmp_path / "model")))}
+    with pytest.raises(RequestError, match=r"the texts of text fill the context.*Choose --format onnx or torch"):
+        hf_folders.write(SimpleNamespace(towers=towers), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
