@@ -1,6 +1,7 @@
 """The picture tower of a model of the transformers library: CLIP, SigLIP, and vision transformers alone."""
 
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,22 +10,27 @@ from torch import Tensor
 
 from mmexp.encoders.hub import from_hub, in_folder
 from mmexp.encoders.huggingface_dual import space_of
+from mmexp.encoders.image_processors import huggingface_transform, normalisation, processor_size
 from mmexp.encoders.names import in_one_line
 from mmexp.encoders.packages import located
 from mmexp.encoders.picture_encoder import PictureEncoder
-from mmexp.encoders.pictures import huggingface_transform
 from mmexp.encoders.transformers_weights import part_report, pretrained_model
 from mmexp.errors import RequestError
 from mmexp.shapes import PretrainedSpace
 from mmexp.state_dicts import LoadReport, used_names
 
+_CLASS_TOKENS = 2  # at most: one of the class, one of distillation (DeiT)
+
 
 class HuggingFaceImage(PictureEncoder):
     """The picture tower of the model `name`, without its final projection, pooled as the model pools.
 
-    `pretrained=false` takes its architecture alone. Pictures are prepared as the model's own image processor states; `fit`
-    replaces how it resizes, and without weights they are padded. A local folder, or `package:PACKAGE/FOLDER`, is read without
-    the network. Raises RequestError where there is no such model, and for one that does not encode a picture as patches.
+    `pretrained=false` takes its architecture alone. Pictures are prepared as the model's own image processor states, to its
+    size: positions are interpolated where that differs from the model's. `fit` replaces how it resizes, and without weights
+    pictures are padded. A model whose weights lack its pooler is pooled by the class token, and one without any pooling by the
+    mean of the patches. Of a masked autoencoder (ViT-MAE) all patches are seen. A local folder, or `package:PACKAGE/FOLDER`, is
+    read without the network. Raises RequestError where there is no such model, and for one that does not encode a picture as
+    patches, the same ones each time.
     """
 
     # Not the pooling head of SigLIP, whose fused attention never calls its inner layer.
@@ -35,22 +41,33 @@ class HuggingFaceImage(PictureEncoder):
 
     def __init__(self, name: str, pretrained: bool = True, fit: Literal["crop", "pad", "squash"] | None = None):
         processor, model, report, space = _load(name, pretrained)
-        size = getattr(model.config, "image_size", None)
+        stated = processor.to_dict()
+        own = getattr(model.config, "image_size", None)
+        size = processor_size(stated, name) or own
         patch = getattr(model.config, "patch_size", None)
         if not isinstance(size, int) or not isinstance(patch, int):
             raise RequestError(
                 f"'{name}' ({model.config.model_type}) does not encode pictures of one size as patches. Choose a CLIP, a SigLIP "
                 "or a vision transformer, or encoder/image=timm."
             )
-        stated = processor.to_dict()
-        mean, std = (stated.get(key) or [0.5] * 3 for key in ("image_mean", "image_std"))
-        super().__init__(huggingface_transform(size, stated, fit, pretrained), mean, std)
+        mean, std = normalisation(stated)
+        super().__init__(huggingface_transform(size, stated, mean, fit, pretrained), mean, std)
         self.model, self.pretrained = model, pretrained
         self.source, self._space = name, space
         self.patches = (size // patch) ** 2
+        takes = signature(model.forward).parameters
+        self.interpolates = size != own and "interpolate_pos_encoding" in takes
+        self.masks = "noise" in takes and hasattr(model.config, "mask_ratio")
+        if self.masks:
+            model.config.mask_ratio = 0.0
+        lacks_pooler = any(lacking.startswith("pooler.") for lacking in (report.missing if report else ()))
+        if lacks_pooler:
+            model.pooler = None
+        self.pools_class_token = lacks_pooler
         with in_one_line(f"'{name}' cannot encode a picture of {size} pixels"):
             self.settle()
-        self.weights_report = str(report or "")
+        self._check_patches()
+        self.weights_report = f"{report or ''}{'; pooled by the class token' if lacks_pooler else ''}"
         if report:
             report.require(f"'{name}'", used_names(self.model))
 
@@ -61,10 +78,37 @@ class HuggingFaceImage(PictureEncoder):
 
     def features(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return patch tokens (B, N, D), and the model's own pooling or the mean of the patches (B, D)."""
-        out = self.model(pixel_values=pixels)
+        out = self._output(pixels)
         tokens = out.last_hidden_state[:, -self.patches :]
-        pooled = getattr(out, "pooler_output", None)
+        pooled = out.last_hidden_state[:, 0] if self.pools_class_token else getattr(out, "pooler_output", None)
         return tokens, tokens.mean(1) if pooled is None else pooled
+
+    def _output(self, pixels: Tensor) -> Any:
+        options: dict[str, Any] = {"interpolate_pos_encoding": True} if self.interpolates else {}
+        if self.masks:
+            # Patches are sorted by their noise: these stay where they are.
+            options["noise"] = torch.arange(self.patches, device=pixels.device).float().expand(len(pixels), -1)
+        return self.model(pixel_values=pixels, **options)
+
+    @torch.no_grad()
+    def _check_patches(self) -> None:
+        """Raise RequestError for a model that drops or shuffles patches at random, or has other tokens behind them."""
+        training, pixels = self.training, torch.linspace(-1, 1, 3 * self.image_size**2)
+        self.eval()
+        first, second = (self._output(pixels.view(1, 3, self.image_size, -1)).last_hidden_state for _ in range(2))
+        self.train(training)
+        kind = self.model.config.model_type
+        if first.shape != second.shape or not torch.allclose(first, second, atol=1e-4):
+            raise RequestError(
+                f"'{self.source}' ({kind}) drops or shuffles patches at random, in evaluation too: its encodings differ from "
+                "call to call. Choose another model."
+            )
+        before = first.shape[1] - self.patches
+        if before > _CLASS_TOKENS + getattr(self.model.config, "num_register_tokens", 0):
+            raise RequestError(
+                f"'{self.source}' ({kind}) gives {first.shape[1]} tokens of {self.patches} patches, so that it is unknown which "
+                "are the patches. Choose a CLIP, a SigLIP or a vision transformer, or encoder/image=timm."
+            )
 
 
 def _load(name: str, pretrained: bool) -> tuple[Any, Any, LoadReport | None, PretrainedSpace | None]:

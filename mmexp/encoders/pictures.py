@@ -134,25 +134,6 @@ def open_clip_transform(size: int, config: dict[str, Any], fit: Fit | None, trai
     return PictureTransform(size, fit or (own if trained else "pad"), size, interpolation, fill)
 
 
-def huggingface_transform(size: int, config: dict[str, Any], fit: Fit | None, trained: bool) -> PictureTransform:
-    """Return what an image processor of transformers states; of a model that is not trained pictures are padded.
-
-    Args:
-        size: the side in pixels.
-        config: the processor as a dict: `size` is one of `shortest_edge` (crop), or of `height` and `width` (squash).
-        fit: what was asked for instead; another one cuts nothing off the resized side.
-        trained: whether the model has trained weights.
-    """
-    stated = config.get("size") or {}
-    own: Fit = "crop" if "shortest_edge" in stated else "squash"
-    side = stated.get("shortest_edge") or stated.get("height") or size
-    scale = max(size, int(side)) if trained and fit in (None, own) else size
-    interpolation = Image.Resampling(config.get("resample") or Image.Resampling.BICUBIC).name.lower()
-    return PictureTransform(
-        size, fit or (own if trained else "pad"), scale, interpolation, mean_colour(config["image_mean"])
-    )
-
-
 def resize_mode(transform: PictureTransform) -> str:
     """Return what open_clip calls the fit of a transform."""
     return {fit: mode for mode, fit in _RESIZE_MODES.items()}[transform.fit]
