@@ -95,7 +95,8 @@ def _captions(samples: Any, name: str, places: list[tuple[int, int]]) -> list[st
     texts = getattr(samples.samples, "texts", None) if name == "text" else None
     if texts is None:
         return [text for text in samples.values(name, places, None) if text]
-    return [text for row, _ in places if samples.samples.has(row, name) for text in texts(row)]
+    there = samples.present.get(name)
+    return [text for row, _ in places if there is None or there[row] for text in texts(row)]
 
 
 def _without_weights(experiment: Experiment) -> list[tuple[str, str]]:

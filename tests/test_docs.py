@@ -1,4 +1,4 @@
-"""Every command that README and docs/ show is run: with two steps and few rows instead of all, on small data where they name a
+"""Every command that README and docs/ show is run: with one step and few rows instead of all, on small data where they name a
 user's own. Of several seeds the first stands for all.
 """
 
@@ -22,7 +22,7 @@ from mmexp.data.orders import EvaluationOrder
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SHORT = ["budget.steps=2", "data.num_workers=0"]
+SHORT = ["budget.steps=1", "data.num_workers=0"]
 # Of each evaluation set.
 ROWS = 24
 # What installs, cleans up or needs an account is run by CI or by a person.

@@ -11,7 +11,13 @@ from mmexp.cli import main as _main
 from mmexp.frozen_parts import FrozenPart
 
 TINY = [
-    *("data.batch_size=256", "budget.epochs=3", "log_every_steps=1", "checkpoint.validate_every_epochs=3"),
+    *(
+        "data.batch_size=64",
+        "data.fraction=0.25",
+        "budget.epochs=3",
+        "log_every_steps=1",
+        "checkpoint.validate_every_epochs=3",
+    ),
     *("encoder.image.options.depth=1", "encoder.text.depth=1", "data.styles=[blob]", "hardware.threads=1"),
     *("cache.directory=cache", "cache.dtype=float32", "evaluate=false"),
 ]
@@ -45,6 +51,8 @@ def start(home) -> str:
     return "init_from=start"
 
 
+# Which rows a fraction leaves is drawn by the seed.
+WHOLE = ("data.fraction=null", "data.batch_size=256")
 FROZEN = ("adapter=frozen", "task=finetune", "variation.views=2", "variation.seed=5")
 
 
@@ -87,7 +95,7 @@ def deep(home) -> str:
         ("adapter=last_k", "fusion=none", "objective=contrastive"),
         ("adapter=lora", "adapter.last=1", "fusion=concat", "augmentation=[geometry]"),
         ("adapter=last_k", "fusion=none", "objective=[contrastive,masked]", "data.num_workers=1"),
-        ("adapter=last_k", "fusion=xattn", "hardware.micro_batch_size=100"),
+        ("adapter=last_k", "fusion=xattn", "hardware.micro_batch_size=24"),
     ],
     ids=" ".join,
 )
@@ -119,11 +127,14 @@ def test_runs_of_other_ranks_share_what_lies_below_and_what_does_not_fit_is_left
 
 
 def test_a_second_run_of_another_seed_finds_it_all(monkeypatch, start, capsys):
-    fusions = [train(monkeypatch, f"seed{i}", start, *FROZEN, "fusion=concat", f"seed={i}")[1]["cache"] for i in (0, 1)]
+    start = (start, *WHOLE)
+    fusions = [
+        train(monkeypatch, f"seed{i}", *start, *FROZEN, "fusion=concat", f"seed={i}")[1]["cache"] for i in (0, 1)
+    ]
     assert fusions[0]["entries"] == fusions[1]["entries"]
     monkeypatch.setattr(FrozenPart, "__call__", lambda *_: pytest.fail("computed again"))
     monkeypatch.setattr("mmexp.frozen.Keeping.served", lambda self, batch: batch)
-    train(monkeypatch, "seed2", start, *FROZEN, "fusion=concat", "seed=2")
+    train(monkeypatch, "seed2", *start, *FROZEN, "fusion=concat", "seed=2")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +142,7 @@ def test_a_second_run_of_another_seed_finds_it_all(monkeypatch, start, capsys):
 )
 def test_what_it_depends_on_is_in_its_name(monkeypatch, start, other):
     # A single objective, so that the seed draws no fresh tower.
-    common = (start, *FROZEN, "fusion=none", "objective=contrastive", "budget.epochs=1")
+    common = (start, *FROZEN, "fusion=none", "objective=contrastive", "budget.epochs=1", *WHOLE)
     first = train(monkeypatch, "first", *common)[1]["cache"]["entries"]
     second = train(monkeypatch, "second", *common, other)[1]["cache"]["entries"]
     assert (set(first) == set(second)) == (other == "seed=9")

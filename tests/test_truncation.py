@@ -1,5 +1,7 @@
 """Captions that are cut are counted, and reported before a run begins."""
 
+import json
+
 from PIL import Image
 
 from mmexp.encoders.transformer import Transformer
@@ -18,6 +20,25 @@ def test_cut_captions_and_those_alike_behind_the_cut_are_counted():
     assert [length > 6 for length in lengths] == [False, True, True, True]
     assert truncated(encoder, captions) == Truncated(cut=3, captions=4, alike=2, length=6)
     assert encoder.cut == 0, "what training cuts is counted apart"
+
+
+def test_captions_of_a_list_count_one_by_one(mmexp, tmp_path):
+    rows = [{"image": f"{i}.png", "caption": [f"a {i}", "many words of a small thing " * 3]} for i in range(12)]
+    for number in range(12):
+        Image.new("RGB", (8, 8), (20 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    towers = ("encoder=cnn", "encoder.image.options.channels=[8,8,8,8]", "encoder.text.dim=12", "encoder.text.depth=1")
+    data = ("data=table", "data.train=t.jsonl", "data.val_fraction=0", "data.batch_size=4", "data.num_workers=0")
+    short = (
+        "fusion=none",
+        "objective=contrastive",
+        "budget.steps=1",
+        "evaluate=false",
+        "encoder.text.context_length=10",
+    )
+    status, out, err = mmexp("train", *towers, *data, *short)
+    assert status == 0, err
+    assert "captions cut: 12 of 24 captions of train are longer" in out
 
 
 def test_a_run_reports_them(mmexp, tmp_path):
