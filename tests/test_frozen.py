@@ -164,7 +164,7 @@ def test_where_nothing_varies_training_samples_are_kept_without_being_asked_for(
     for i in range(24):
         Image.effect_noise((32, 32), 90 + i).convert("RGB").save(rows / f"{i}.png")
         (rows / f"{i}.txt").write_text(f"noise number {i}")
-    table = ("data=table", f"data.train={rows}", "data.batch_size=8", "budget.epochs=8")
+    table = ("data=table", f"data.train={rows}", "data.fraction=null", "data.batch_size=8", "budget.epochs=8")
     common = (start, *FROZEN, "variation.views=null", "fusion=none", "objective=contrastive", *table)
 
     def kept(name: str, *choices: str) -> tuple[set, list[float]]:
