@@ -20,6 +20,8 @@ Fraction = float  # from 0 to 1, both included
 Prepared = dict[str, Tensor]
 """One modality of a batch as its encoder prepared it, e.g. `pixels (B, 3, H, W)` uint8 or `ids (B, N)` and `mask (B, N)`.
 
+Of texts that a model reads with their padding (SigLIP) `mask` is true everywhere; `real (B, N)` is true where one is no padding.
+
 Of sounds `samples (B, T)`, or `spectrogram (B, M, F)` of M mel bands and F frames with `mask (B, F)` true where one is real.
 Of videos `frames (B, T, 3, S, S)` uint8 with `mask (B, T)`.
 """

@@ -86,7 +86,8 @@ class HuggingFaceText(nn.Module):
     def prepare(self, values: Sequence[Any]) -> Prepared:
         """Return `ids (B, N)` and `mask (B, N)`; the tokenizer's own marks stay where a caption is cut.
 
-        Where the model was trained on padding too (SigLIP), captions fill the context and all of it counts.
+        Where the model was trained on padding too (SigLIP), captions fill the context, `mask` is true everywhere, and
+        `real (B, N)` says which tokens are no padding.
         """
         rows = [self.tokenizer(value, verbose=False)["input_ids"] for value in values]
         for i, row in enumerate(rows):
@@ -96,8 +97,9 @@ class HuggingFaceText(nn.Module):
         padded = pad(rows, self.pad_token_id)
         if self.trims:
             return padded
-        ids = F.pad(padded["ids"], (0, self.context - padded["ids"].shape[1]), value=self.pad_token_id)
-        return {"ids": ids, "mask": torch.ones_like(ids, dtype=torch.bool)}
+        beyond = (0, self.context - padded["ids"].shape[1])
+        ids, real = F.pad(padded["ids"], beyond, value=self.pad_token_id), F.pad(padded["mask"], beyond)
+        return {"ids": ids, "mask": torch.ones_like(real), "real": real}
 
     def decode(self, ids: Tensor) -> list[str]:
         """Return the texts of `ids (B, N)`, each up to its end mark."""

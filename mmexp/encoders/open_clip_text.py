@@ -66,16 +66,20 @@ class OpenClipText(nn.Module):
         return word_edges(pieces, self.vocab_size)
 
     def prepare(self, values: Sequence[Any]) -> Prepared:
-        """Return `ids (B, N)` and `mask (B, N)`; a caption that is cut keeps its end mark."""
+        """Return `ids (B, N)` and `mask (B, N)`; a caption that is cut keeps its end mark.
+
+        Where captions fill the context, `mask` is true everywhere, and `real (B, N)` says which tokens are no padding.
+        """
         # One place more than there is tells which captions are too long.
         ids = self.tokenizer(list(values), context_length=self.context + 1)
         lengths = self._lengths(ids)
         long = lengths > self.context
         ids[long, self.context - 1] = ids[long, self.context]
         self.cut += int(long.sum())
-        lengths = lengths.clamp_max(self.context) if self.trims else torch.full_like(lengths, self.context)
-        width = int(lengths.max())
-        return {"ids": ids[:, :width].contiguous(), "mask": torch.arange(width) < lengths[:, None]}
+        lengths = lengths.clamp_max(self.context)
+        width = int(lengths.max()) if self.trims else self.context
+        ids, real = ids[:, :width].contiguous(), torch.arange(width) < lengths[:, None]
+        return {"ids": ids, "mask": real} if self.trims else {"ids": ids, "mask": torch.ones_like(real), "real": real}
 
     def _lengths(self, ids: Tensor) -> Tensor:
         """Return up to where each row (B, N) is not padding (B,). The id of padding may also occur inside a caption."""

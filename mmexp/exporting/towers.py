@@ -69,8 +69,12 @@ def _picture(draws: np.random.Generator, size: tuple[int, int]) -> Image.Image:
 
 
 def prepared_rows(tower: Tower, hard: bool = True) -> Prepared:
-    """Return the rows of a tower's input by which an export is checked, those of `hard` captions among them."""
-    return tower.encoder.prepare(values_of(tower.encoder, hard))
+    """Return the rows of a tower's input by which an export is checked, those of `hard` captions among them.
+
+    Which tokens are `real` is for objectives: no encoder reads it.
+    """
+    prepared = tower.encoder.prepare(values_of(tower.encoder, hard))
+    return {name: part for name, part in prepared.items() if name != "real"}
 
 
 def row_counts(prepared: Prepared) -> tuple[int, int]:

@@ -161,7 +161,7 @@ def _look_at_words(
     gradient = gradients.get(id(batch[name].get("added")))
     seen = _seen(judged, views, recorder, name, picture) if picture and recorder.calls["fusion"] else None
     for row, one in enumerate(looks):
-        words = _words_of(encoder, ids[row].cpu(), mask[row].cpu())
+        words = _words_of(encoder, ids[row].cpu(), batch[name].get("real", mask)[row].cpu())
         one.words = [text for text, _ in words]
         if reached is not None:
             one.over_words[ROLLOUT] = torch.stack([reached[row][places].sum() for _, places in words]).cpu()

@@ -7,16 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from mmexp.objectives.presence import Both, Presence
-from mmexp.shapes import ModelShape
+from mmexp.objectives.words import word_tokens
+from mmexp.shapes import Marks, ModelShape
 from mmexp.step import Terms, Views
 from mmexp.types import Prepared
 
 
-def word_shares(text: Prepared, vocab_size: int) -> Tensor:
+def word_shares(text: Prepared, vocab_size: int, marks: Marks | None = None) -> Tensor:
     """Return (B, vocab_size): how often each token is in a caption, summing to 1. The tokenizer's marks at both ends stay out."""
-    ids, counted = text["ids"], text["mask"].clone()
-    counted[:, 0] = False
-    counted[torch.arange(len(ids)), text["mask"].sum(1) - 1] = False
+    ids, counted = text["ids"], word_tokens(text, marks)
     shares = torch.zeros(len(ids), vocab_size, device=ids.device).scatter_add_(1, ids, counted.float())
     return shares / shares.sum(1, keepdim=True).clamp_min(1)
 
@@ -31,7 +30,7 @@ class BagOfWords(nn.Module):
 
     def __init__(self, shape: ModelShape):
         super().__init__()
-        self.vocab_size = shape.vocab_size or 0
+        self.vocab_size, self.marks = shape.vocab_size or 0, shape.marks
         others = [name for name in shape.dims if name != "text"]
         self.heads = nn.ModuleDict({name: nn.Linear(shape.dims[name], self.vocab_size) for name in others})
 
@@ -39,7 +38,7 @@ class BagOfWords(nn.Module):
         """Return the loss, a mean over the modalities; rows count that have text and the modality."""
         encoded = views.encoded()
         pooled = {name: encoded[name].pooled for name in self.heads if name in encoded}
-        shares = word_shares(views.batch["text"], self.vocab_size)
+        shares = word_shares(views.batch["text"], self.vocab_size, self.marks)
 
         def loss(_: str, name: str, rows: Both) -> Tensor:
             predicted = self.heads[name](pooled[name][rows.own]).float().log_softmax(-1)

@@ -12,6 +12,7 @@ from mmexp.objectives.decoder import Decoder, State
 from mmexp.objectives.generation import Decoding
 from mmexp.objectives.presence import no_terms
 from mmexp.objectives.shown import belongs, shown
+from mmexp.objectives.words import real_tokens
 from mmexp.rows import take
 from mmexp.shapes import Marks, ModelShape
 from mmexp.step import Terms, Views
@@ -22,7 +23,7 @@ Reads = Literal["tokens", "pooled"]
 
 def sentences(text: Prepared, marks: Marks) -> tuple[Tensor, Tensor]:
     """Return `ids (B, N)`, begin mark, words, end mark, and `real (B, N)`, whichever of the marks the tokenizer sets itself."""
-    ids, mask = text["ids"], text["mask"]
+    ids, mask = text["ids"], real_tokens(text)
     rows, places = torch.arange(len(ids), device=ids.device), torch.arange(ids.shape[1], device=ids.device)
     first = (ids[:, 0] == marks.begin).long()
     ends = mask & (ids == marks.end) & (places >= first[:, None])

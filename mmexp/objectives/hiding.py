@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from mmexp.draws import RowGenerator
 from mmexp.errors import RequestError
 from mmexp.objectives.masks import CELLS, WORDS, Ratio
+from mmexp.objectives.words import word_tokens
 from mmexp.shapes import ModelShape
 from mmexp.types import Prepared
 
@@ -25,7 +26,7 @@ class HideWords(nn.Module):
             raise RequestError(
                 "whole_words: this text encoder does not say which tokens begin or end a word. Choose random or spans."
             )
-        self.how, self.draw = how, WORDS[how]
+        self.how, self.draw, self.marks = how, WORDS[how], shape.marks
         self.mask_id, self.vocab_size = shape.mask_token_id or 0, shape.vocab_size or 0
         self.register_buffer("edges", None if how == "random" else shape.word_edges, persistent=False)
 
@@ -36,7 +37,7 @@ class HideWords(nn.Module):
 
         `weight (B, N)` draws heavier places sooner. A span is replaced in one way as a whole (SpanBERT, section 3.1).
         """
-        ids, among = text["ids"], inner(text["mask"])
+        ids, among = text["ids"], word_tokens(text, self.marks)
         hidden = self._hidden(ids, among, ratio, generator, weight)
         draw, other = (generator.rand(*ids.shape).to(ids.device) for _ in range(2))
         if self.how == "spans":
@@ -56,14 +57,6 @@ class HideWords(nn.Module):
             tokens = torch.zeros_like(weight).scatter_add_(1, word, among.to(weight.dtype))
             weight = torch.zeros_like(weight).scatter_add_(1, word, weight * among) / tokens.clamp_min(1)
         return among & self.draw(words, ratio, generator, weight).gather(1, word)
-
-
-def inner(mask: Tensor) -> Tensor:
-    """Return the tokens (B, N) that may be hidden: the first and the last real one are the tokenizer's own marks."""
-    among = mask.clone()
-    among[:, 0] = False
-    among[torch.arange(len(mask)), mask.sum(1) - 1] = False
-    return among
 
 
 def beginnings(hidden: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from mmexp.encoders.huggingface_image import HuggingFaceImage
 from mmexp.encoders.huggingface_text import HuggingFaceText
 from mmexp.errors import RequestError
 from mmexp.exporting import hf_folders
+from mmexp.exporting.towers import Tower
 from mmexp.fusion.none import NoFusion
 from mmexp.model import Model
 from mmexp.objectives.contrastive import Contrastive
@@ -158,3 +159,17 @@ def test_folders_of_transformers_refuse_texts_that_fill_the_context(tmp_path):
     with pytest.raises(RequestError, match=r"the texts of text fill the context.*Choose --format onnx or torch"):
         hf_folders.write(SimpleNamespace(towers=towers), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@torch.no_grad()
+def test_texts_of_siglip_say_which_tokens_are_no_padding_and_towers_do_not_take_it(tmp_path):
+    saved(tmp_path, "siglip")
+    model = model_of(str(tmp_path))
+    text, head = model.encoders["text"], SigLip(model.shape())
+    prepared = text.prepare(TEXTS)
+    lengths = [min(len(text.tokenizer(value)["input_ids"]), 16) for value in TEXTS]
+    assert prepared["mask"].all() and prepared["real"].sum(1).tolist() == lengths and lengths[0] < 16
+    tower = Tower("text", model, head)
+    assert tower.inputs == ("ids", "mask")
+    expected = head.embed(model.encode({"text": prepared}))["text"]
+    torch.testing.assert_close(tower(prepared["ids"], prepared["mask"]), expected, rtol=0, atol=1e-6)

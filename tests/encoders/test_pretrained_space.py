@@ -111,6 +111,12 @@ def test_embeddings_and_scale_are_those_of_open_clip(config, objective, tmp_path
     # Without a bias the model's scale is not one of the sigmoid loss.
     if objective is Contrastive or (objective is SigLip and theirs.logit_bias is not None):
         assert torch.equal(head.log_scale, theirs.logit_scale)
+    # Padding that the model attends to is no word.
+    real, words = (
+        batch["text"].get("real", batch["text"]["mask"]),
+        (texts != model.encoders["text"].pad_token_id).sum(1),
+    )
+    assert real.sum(1).tolist() == words.tolist()
     space = OpenClipSpace(dict(model.encoders.items())).embed(model.encode(batch))
     torch.testing.assert_close(space["image"], ours["image"], rtol=0, atol=1e-6)
     if objective is SigLip:
