@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
-from mmexp.judging import corruptions
+from mmexp.judging import corruptions, probing
 from mmexp.judging.missing import shapley
 from mmexp.judging.space import uniformity
 from mmexp.model import Model
@@ -248,3 +249,18 @@ def test_a_dual_encoder_of_transformers_is_measured(mmexp, tmp_path):
     assert status == 0, err
     metrics = told("now-0-hf-clip")
     assert metrics["test/candidates"] == 40 and 0 < metrics["test/mean_reciprocal_rank"] < 1
+
+
+def test_neighbours_vote_as_those_of_scikit_learn(monkeypatch):
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(4, 16))
+    label = [rng.integers(0, 4, rows) for rows in (120, 60)]
+    vectors = [centres[own] + 2 * rng.normal(size=(len(own), 16)) for own in label]
+    units = [(own / np.linalg.norm(own, axis=1, keepdims=True)).astype(np.float32) for own in vectors]
+    sets = iter(({"image": rows}, own) for rows, own in zip(units, label, strict=True))
+    monkeypatch.setattr(probing, "_features", lambda judged, samples: next(sets))
+    found = probing.neighbours(None, None, None, None)["image_knn"]
+    weigh = lambda distance: np.exp((1 - distance) / 0.07)  # noqa: E731
+    peer = KNeighborsClassifier(20, weights=weigh, metric="cosine", algorithm="brute").fit(units[0], label[0])
+    assert found == pytest.approx(peer.score(units[1], label[1]), abs=1e-6)
+    assert 0.3 < found < 0.95
