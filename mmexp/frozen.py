@@ -86,19 +86,16 @@ class Keeping:
         varied = samples.variation if view != AS_IT_IS else None
         seed = varied.seed if varied else None
         rows = torch.linspace(0, len(samples) - 1, min(PROBED, len(samples))).long().tolist()
-        read_as, sources = getattr(samples.samples, "read_as", None), sources_of(samples.samples)
-        # All rows of another split in its order: the wrapper around them reads nothing by itself.
-        sources = sources[1:] if read_as else sources
         return {
             **self._about(part),
             "data": self.source.fingerprint,
             "files": self._stamp(split),
-            "split": read_as or split,
+            "split": getattr(samples.samples, "read_as", None) or split,
             "rows": len(samples),
             "inputs": fingerprint.of_prepared(part.inputs(samples, [(row, view) for row in rows])),
             "view": view,
             "variation": (seed, self.augmentations) if varied else None,
-            "reading": fingerprint.of_source([*sources, *(varied.augmentations if varied else ())]),
+            "reading": fingerprint.of_source([*sources_of(samples.samples), *(varied.augmentations if varied else ())]),
             "precision": self.precision_name,
             "dtype": self.settings.dtype,
             "code": fingerprint.of_code(),

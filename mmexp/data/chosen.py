@@ -49,9 +49,13 @@ def chooses_texts(samples: Any, modality: str) -> bool:
 
 
 def sources_of(samples: Any) -> list[Any]:
-    """Return `samples` and all those of which they are some rows, down to what reads."""
+    """Return `samples` and all those of which they are some rows, down to what reads.
+
+    What stands for all rows of another split (`read_as`) is left out: it reads nothing by itself.
+    """
     inner = getattr(samples, "samples", None)
-    return [samples, *(sources_of(inner) if inner is not None else ())]
+    own = [] if getattr(samples, "read_as", None) else [samples]
+    return [*own, *(sources_of(inner) if inner is not None else ())]
 
 
 class ChosenSamples:

@@ -15,7 +15,7 @@ from stand_ins import TinyImage, TinyText, tiny_audio
 from mmexp import build
 from mmexp.augmentations.eda import Eda
 from mmexp.compose import compose
-from mmexp.data.chosen import ChosenSamples
+from mmexp.data.chosen import ChosenSamples, sources_of
 from mmexp.data.emoji import emoji
 from mmexp.data.loading import Loading, PreparedSamples
 from mmexp.data.sequence import Joined
@@ -189,6 +189,8 @@ def test_test_sets_are_measured_without_a_modality():
     bare, whole = source.splits["test_without_image"], source.splits["test"]
     assert not bare.present["image"].any() and len(bare) == len(whole)
     assert bare.read(3, "text") == whole.read(3, "text") == bare.texts(3)[0]
+    # What was computed of the whole set is found again.
+    assert sources_of(bare) == sources_of(whole)
 
 
 def test_rows_of_nothing_else_are_not_in_it():
