@@ -81,7 +81,7 @@ def test_the_number_of_workers_changes_nothing():
         return [piece for batch in loader for piece in pieces(batch)]
 
     alone, two = epoch(0), epoch(2)
-    assert len(alone) == len(two) == 4 * 21
+    assert len(alone) == len(two) == 4 * 22
     assert all(torch.equal(a, b) for a, b in zip(alone, two, strict=True))
 
 
