@@ -165,24 +165,28 @@ class Keeping:
         kept = {part.name: part for part, split, _ in self.wanted() if split == "train"}
         if not kept:
             return batch
-        said = {name: part(batch["teacher"] if name == TEACHER else batch) for name, part in kept.items()}
-        taught = {"taught": said.pop(TEACHER)} if TEACHER in said else {}
-        return {**batch, "encoded": said, **taught}
+        outputs = {name: part(batch["teacher"] if name == TEACHER else batch) for name, part in kept.items()}
+        taught = {"taught": outputs.pop(TEACHER)} if TEACHER in outputs else {}
+        return {**batch, "encoded": outputs, **taught}
 
     def bytes(self, part: FrozenPart, split: str) -> float:
         """Return about how large an artefact will be, by one batch of what the part says."""
         if part.name not in self._widths:
-            first = next(self.outputs(part, split, AS_IT_IS))
-            rows, width = len(next(iter(first.values()))), self.settings.torch_dtype.itemsize
-            each = [t.numel() * (width if t.is_floating_point() else t.element_size()) for t in first.values()]
-            self._widths[part.name] = sum(each) / rows
+            self._measure(part, next(self.outputs(part, split, AS_IT_IS)))
         return self._widths[part.name] * len(self.sets[split])
 
     def seconds(self, part: FrozenPart, split: str, view: int = AS_IT_IS) -> float:
         """Return about how many seconds an artefact takes to compute, by its first batch."""
         began = time.perf_counter()
-        rows = len(next(iter(next(self.outputs(part, split, view)).values())))
-        return (time.perf_counter() - began) * len(self.sets[split]) / rows
+        first = next(self.outputs(part, split, view))
+        return (time.perf_counter() - began) * len(self.sets[split]) / self._measure(part, first)
+
+    def _measure(self, part: FrozenPart, outputs: Mapping[str, Tensor]) -> int:
+        """Note how many bytes a row of a part's outputs takes; return the rows."""
+        rows, width = len(next(iter(outputs.values()))), self.settings.torch_dtype.itemsize
+        each = [t.numel() * (width if t.is_floating_point() else t.element_size()) for t in outputs.values()]
+        self._widths[part.name] = sum(each) / rows
+        return rows
 
     def advice(self, views: int = 4) -> list[str]:
         """Return a line for each part that runs at every training step, since its inputs vary: what `views` cost and gain."""
@@ -194,8 +198,8 @@ class Keeping:
             causes = part.varied_by(train) if part.name not in kept else []
             if not causes:
                 continue
-            size = self.bytes(part, "train") * views
             seconds = self.seconds(part, "train")
+            size = self.bytes(part, "train") * views
             epochs = f"each of {self.epochs} epochs" if self.epochs < sys.maxsize else "every epoch"
             lines.append(
                 f"frozen: {part} runs at every training step, since {' and '.join(causes)} varies its input: about "

@@ -73,6 +73,7 @@ class PreparedSamples(Dataset[Batch]):
         self.teachers = self._readers(teachers, loading) if teachers else None
         self.kept: dict[str, Kept] = {}
         self.spared: frozenset[str] = frozenset()
+        self._several: dict[str, bool] = {}
 
     def _readers(self, encoders: Mapping[str, Encoder], loading: Loading) -> dict[str, Any]:
         return {
@@ -106,11 +107,17 @@ class PreparedSamples(Dataset[Batch]):
         kinds = {name: _encoder(readers[name]).modality for name in modalities}
         changing = set().union(*(CHANGED_BY[kind] for kind in kinds.values()))
         augmentations = [a for a in self.variation.augmentations if a.modality in changing or a in self.mixing]
-        drawn = [name for name, kind in kinds.items() if kind == "text" and chooses_texts(self.samples, name)]
+        drawn = [name for name, kind in kinds.items() if kind == "text" and self._draws_texts(name)]
         return [
             *(f"augmentation '{type(a).__name__.lower()}'" for a in augmentations),
             *(["the choice among a row's texts"] if drawn else []),
         ]
+
+    def _draws_texts(self, name: str) -> bool:
+        """Return whether a text is drawn among several of a row; all cells are read for it once."""
+        if name not in self._several:
+            self._several[name] = chooses_texts(self.samples, name)
+        return self._several[name]
 
     def presence(self, rows: Sequence[int], modalities: Iterable[str]) -> dict[str, Tensor]:
         """Return which of `rows` (B,) have each of those modalities that some row of the split lacks."""
