@@ -59,10 +59,8 @@ def pretrained_rate(task: Any) -> list[str]:
     if not names:
         return []
     groups = task.optimizer_factory(task).param_groups
-    highest, own = (
-        max(group["lr"] for group in groups),
-        max(group["lr"] for group in groups if group["pretrained"]),
-    )
+    highest = max(group["lr"] for group in groups)
+    own = max(group["lr"] for group in groups if group["pretrained"])
     if own >= highest:
         return []
     towers = ", ".join(sorted({name.split(".")[2] for name in names if name.startswith("model.")}))

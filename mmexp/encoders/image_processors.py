@@ -20,14 +20,18 @@ def processor_size(config: dict[str, Any], name: str) -> int | None:
     Raises:
         RequestError: it makes no squares.
     """
-    stated = (config.get("do_center_crop") and config.get("crop_size")) or config.get("size") or {}
-    stated = {"height": stated, "width": stated} if isinstance(stated, int) else stated
+    stated = _sides(config.get("crop_size") if config.get("do_center_crop") else None) or _sides(config.get("size"))
     if stated.get("height") != stated.get("width"):
         raise RequestError(
             f"the image processor of '{name}' makes pictures of {stated['height']} x {stated['width']} pixels, and pictures are "
             "squares here. Choose another model, or encoder/image=timm."
         )
     return next((int(stated[edge]) for edge in _EDGES if stated.get(edge)), None)
+
+
+def _sides(size: dict[str, int] | int | None) -> dict[str, int]:
+    """Return a size that a processor states as sides; one number is that of a square."""
+    return {"height": size, "width": size} if isinstance(size, int) else size or {}
 
 
 def normalisation(config: dict[str, Any]) -> tuple[list[float], list[float]]:
@@ -55,8 +59,7 @@ def huggingface_transform(
         fit: what was asked for instead; another one cuts nothing off the resized side.
         trained: whether the model has trained weights.
     """
-    stated = config.get("size") or {}
-    stated = {"height": stated, "width": stated} if isinstance(stated, int) else stated
+    stated = _sides(config.get("size"))
     own: Fit = "crop" if "shortest_edge" in stated else "squash"
     side = stated.get("shortest_edge") or stated.get("height") or size
     scale = max(size, int(side)) if trained and fit in (None, own) else size

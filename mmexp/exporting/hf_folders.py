@@ -31,28 +31,26 @@ def write(subject: Subject, folder: Path) -> None:
 
     for name, tower in subject.towers.items():
         encoder = tower.encoder
-        if isinstance(encoder, HuggingFaceText) and not encoder.trims:
-            raise RequestError(
-                f"--format hf: the texts of {name} fill the context, without a mask (SigLIP), which a folder with a tokenizer "
-                "and a pooling cannot state. Choose --format onnx or torch."
-            )
-        if isinstance(encoder, HuggingFaceText):
+        if isinstance(encoder, HuggingFaceText) and encoder.trims:
             encoder.model.save_pretrained(folder / name)
             save_tokenizer(encoder, folder / name)
             state_pooling(encoder, folder / name)
         elif isinstance(encoder, TimmImage):
             _write_timm(subject.config["encoder"][name], encoder, folder / name)
-        elif isinstance(encoder, HuggingFaceImage):
-            raise RequestError(
-                f"--format hf: pictures of {name} are resized by Pillow, and transformers' processors resize by torchvision. "
-                "Choose --format onnx or torch."
-            )
         else:
             raise RequestError(
-                f"--format hf: {name} ({type(encoder).__name__}) is no model of transformers or timm. Choose "
-                "--format onnx or torch, which take any encoder."
+                f"--format hf: {_obstacle(name, encoder)}. Choose --format onnx or torch, which take any encoder."
             )
     save_file(linear_heads(subject, "hf"), folder / HEADS)
+
+
+def _obstacle(name: str, encoder: Any) -> str:
+    """Return why a folder of transformers cannot hold an encoder."""
+    if isinstance(encoder, HuggingFaceText):
+        return f"the texts of {name} fill the context, without a mask (SigLIP), which a tokenizer and a pooling cannot state"
+    if isinstance(encoder, HuggingFaceImage):
+        return f"pictures of {name} are resized by Pillow, and transformers' processors resize by torchvision"
+    return f"{name} ({type(encoder).__name__}) is no model of transformers or timm"
 
 
 def _write_timm(node: Any, encoder: TimmImage, folder: Path) -> None:
@@ -105,9 +103,9 @@ def _pooled(tower: Tower, folder: Path) -> Tensor:
     encoder: Any = tower.encoder
     loaded, values = AutoModel.from_pretrained(folder).eval(), values_of(encoder)
     if encoder.modality == "text":
-        told = read_texts(folder, values)
-        tokens = loaded(input_ids=told["ids"], attention_mask=told["mask"].long()).last_hidden_state
-        return pool(tokens, told["mask"], stated_pooling(str(folder)))
+        texts = read_texts(folder, values)
+        tokens = loaded(input_ids=texts["ids"], attention_mask=texts["mask"].long()).last_hidden_state
+        return pool(tokens, texts["mask"], stated_pooling(str(folder)))
     # One by one: the processor stacks what is of one size before it has made it so.
     processor = AutoImageProcessor.from_pretrained(folder)
     pixels = torch.cat([processor(value, return_tensors="pt")["pixel_values"] for value in values])

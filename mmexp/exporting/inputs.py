@@ -33,17 +33,17 @@ def _about(encoder: Any, folder: Path) -> dict[str, Any]:
     if encoder.modality == "image":
         # Not every encoder of pictures is one of timm's or open_clip's.
         transform = asdict(encoder.transform) if hasattr(encoder, "transform") else {"size": encoder.image_size}
-        return {**transform, "prepare": "RGB, fitted into a square as told here; uint8, normalised inside"}
+        return {**transform, "prepare": "RGB, fitted into a square as these keys state; uint8, normalised inside"}
     if encoder.modality == "text":
-        told = {
+        stated = {
             "context": encoder.context,
             "prepare": "ids with the tokenizer's marks, cut at the context (tokenizer.json does that; AutoTokenizer with "
             "truncation=True), padded behind; mask true where a token is real",
         }
         if not getattr(encoder, "trims", True):
-            told["prepare"] += "; padded to the context, with a mask that is true everywhere"
+            stated["prepare"] += "; padded to the context, with a mask that is true everywhere"
         save_tokenizer(encoder, folder)
-        return told
+        return stated
     if encoder.modality == "audio":
         return {
             "rate": getattr(encoder, "rate", None),

@@ -30,7 +30,7 @@ def write(subject: Subject, folder: Path) -> None:
 
     config, head = subject.config, subject.space
     image, text = _towers(config, subject.model)
-    if any(type(head) is not nn.Linear or head.bias is not None for head in head.heads.values()):
+    if any(type(one) is not nn.Linear or one.bias is not None for one in head.heads.values()):
         raise RequestError(
             "--format open_clip: a head of this run has a bias or several layers. Choose --format onnx or torch."
         )

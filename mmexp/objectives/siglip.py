@@ -53,9 +53,10 @@ class SigLip(nn.Module):
         spaces = shape.spaces if pretrained_heads else {}
         self.heads, self.pretrained = one_space(shape.dims, embed_dim, spaces), sorted(spaces)
         biased = {name: space for name, space in spaces.items() if space.bias is not None}
+        biases = [space.bias for space in spaces.values() if space.bias is not None]
         self.pretrained_scale = bool(biased)
         self.log_scale = first_log_scale(temperature, biased)
-        self.bias = nn.Parameter(torch.tensor(float(next((space.bias for space in biased.values()), bias) or 0)))
+        self.bias = nn.Parameter(torch.tensor(float(biases[0] if biases else bias)))
         self.max_scale = max_scale and scale_limit(max_scale, biased)
         self.pairs = pair_weights(shape.dims, pairs)
         self.clamp_parameters()
