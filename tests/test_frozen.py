@@ -169,8 +169,10 @@ def test_where_nothing_varies_training_samples_are_kept_without_being_asked_for(
 
     def kept(name: str, *choices: str) -> tuple[set, list[float]]:
         capsys.readouterr()
-        losses, told = train(monkeypatch, str(tmp_path / name), *common, *choices)
-        manifests = [json.loads((home / "cache" / key / "entry.json").read_text()) for key in told["cache"]["entries"]]
+        losses, record = train(monkeypatch, str(tmp_path / name), *common, *choices)
+        manifests = [
+            json.loads((home / "cache" / key / "entry.json").read_text()) for key in record["cache"]["entries"]
+        ]
         return {(manifest["about"]["part"], manifest["about"]["split"]) for manifest in manifests}, losses
 
     found, losses = kept("geometry")

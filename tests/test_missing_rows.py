@@ -107,11 +107,11 @@ def test_only_rows_with_picture_and_text_are_captioned(model):
 def test_a_teacher_says_nothing_of_what_it_does_not_see(model):
     batch = lacking(image=[1, 3])
     seeing = {"classify": Classify(model.shape(3), source="image"), "caption": Caption(model.shape(), dim=12)}
-    said = Teacher(model, seeing, ["logits", "captions", "pooled"]).eval()(
+    outputs = Teacher(model, seeing, ["logits", "captions", "pooled"]).eval()(
         {n: batch[n] for n in (*DIMS, "present", "index")}
     )
-    assert said["logits"].isnan().any(1).nonzero().flatten().tolist() == [1, 3]
-    assert not said["captions/mask"][[1, 3]].any() and said["captions/mask"][0].any()
-    assert not said["pooled/image"][1].any()
+    assert outputs["logits"].isnan().any(1).nonzero().flatten().tolist() == [1, 3]
+    assert not outputs["captions/mask"][[1, 3]].any() and outputs["captions/mask"][0].any()
+    assert not outputs["pooled/image"][1].any()
     fused = Teacher(model, {"classify": Classify(model.shape(3))}, ["logits"])
     assert not fused({n: batch[n] for n in (*DIMS, "present")})["logits"].isnan().any()

@@ -22,43 +22,31 @@ def test_cut_captions_and_those_alike_behind_the_cut_are_counted():
     assert encoder.cut == 0, "what training cuts is counted apart"
 
 
+def opening(mmexp, folder, table: str, *data: str) -> str:
+    """Write 12 pictures beside a table, train a step, and return what is printed."""
+    for number in range(12):
+        Image.new("RGB", (8, 8), (20 * number, 0, 0)).save(folder / f"{number}.png")
+    towers = ("encoder=cnn", "encoder.image.options.channels=[8,8,8,8]", "encoder.text.dim=12", "encoder.text.depth=1")
+    data = ("data=table", f"data.train={table}", *data, "data.batch_size=4", "data.num_workers=0")
+    step = ("fusion=none", "objective=contrastive", "budget.steps=1", "evaluate=false")
+    status, out, err = mmexp("train", *towers, *data, *step, "encoder.text.context_length=10")
+    assert status == 0, err
+    return out
+
+
 def test_captions_of_a_list_count_one_by_one(mmexp, tmp_path):
     rows = [{"image": f"{i}.png", "caption": [f"a {i}", "many words of a small thing " * 3]} for i in range(12)]
-    for number in range(12):
-        Image.new("RGB", (8, 8), (20 * number, 0, 0)).save(tmp_path / f"{number}.png")
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    towers = ("encoder=cnn", "encoder.image.options.channels=[8,8,8,8]", "encoder.text.dim=12", "encoder.text.depth=1")
-    data = ("data=table", "data.train=t.jsonl", "data.val_fraction=0", "data.batch_size=4", "data.num_workers=0")
-    short = (
-        "fusion=none",
-        "objective=contrastive",
-        "budget.steps=1",
-        "evaluate=false",
-        "encoder.text.context_length=10",
+    assert "captions cut: 12 of 24 captions of train are longer" in opening(
+        mmexp, tmp_path, "t.jsonl", "data.val_fraction=0"
     )
-    status, out, err = mmexp("train", *towers, *data, *short)
-    assert status == 0, err
-    assert "captions cut: 12 of 24 captions of train are longer" in out
 
 
 def test_a_run_reports_them(mmexp, tmp_path):
-    lines = ["image,caption"]
-    for number in range(12):
-        Image.new("RGB", (8, 8), (20 * number, 0, 0)).save(tmp_path / f"{number}.png")
-        lines.append(f"{number}.png,{'a small thing of which much is written ' * (number % 3)}number {number}")
+    long = "a small thing of which much is written "
+    lines = ["image,caption", *(f"{number}.png,{long * (number % 3)}number {number}" for number in range(12))]
     (tmp_path / "t.csv").write_text("\n".join(lines))
-    towers = ("encoder=cnn", "encoder.image.options.channels=[8,8,8,8]", "encoder.text.dim=12", "encoder.text.depth=1")
-    data = ("data=table", "data.train=t.csv", "data.val=t.csv", "data.batch_size=4", "data.num_workers=0")
-    rest = (
-        "fusion=none",
-        "objective=contrastive",
-        "budget.steps=1",
-        "evaluate=false",
-        "encoder.text.context_length=10",
-    )
-    status, out, err = mmexp("train", *towers, *data, *rest)
-    assert status == 0, err
     assert (
         "captions cut: 8 of 12 captions of train are longer than encoder.text.context_length=10 tokens; 8 of them differ"
-        in out
+        in opening(mmexp, tmp_path, "t.csv", "data.val=t.csv")
     )

@@ -149,8 +149,8 @@ def test_a_clip_without_a_bias_starts_siglip_at_the_papers_scale_and_bias(tmp_pa
     model = model_of(str(tmp_path))
     head = SigLip(model.shape(), embed_dim=7)
     assert head.logit_scale().item() == pytest.approx(10, rel=1e-5) and head.bias.item() == -10
-    told = pretrained_heads(model, {"own": head}, ())["own"]
-    assert told.endswith("logit scale 10, bias -10 (both of the objective: the pretrained model has no bias)")
+    line = pretrained_heads(model, {"own": head}, ())["own"]
+    assert line.endswith("logit scale 10, bias -10 (both of the objective: the pretrained model has no bias)")
 
 
 def test_folders_of_transformers_refuse_texts_that_fill_the_context(tmp_path):

@@ -121,9 +121,9 @@ def test_embeddings_and_scale_are_those_of_open_clip(config, objective, tmp_path
     torch.testing.assert_close(space["image"], ours["image"], rtol=0, atol=1e-6)
     if objective is SigLip:
         assert head.bias.item() == pytest.approx(-10.0 if theirs.logit_bias is None else theirs.logit_bias.item())
-    told = pretrained_heads(model, {"own": head}, ())["own"]
-    assert f"the projections of {name} (image, text)" in told
-    assert ("logit scale" in told) == hasattr(head, "log_scale")
+    line = pretrained_heads(model, {"own": head}, ())["own"]
+    assert f"the projections of {name} (image, text)" in line
+    assert ("logit scale" in line) == hasattr(head, "log_scale")
 
 
 def test_all_of_the_heads_is_trained_and_the_towers_are_left_alone(tmp_path):
@@ -162,8 +162,8 @@ def test_one_swapped_tower_random_weights_and_a_wish_have_fresh_heads(tmp_path):
     model = model_of(one, other)
     head = Contrastive(model.shape(), embed_dim=7)
     assert head.heads["image"].out_features == 7 and head.log_scale.exp().item() == pytest.approx(1 / 0.15)
-    told = pretrained_heads(model, {"own": head}, ())["own"]
-    assert told == (
+    line = pretrained_heads(model, {"own": head}, ())["own"]
+    assert line == (
         f"start afresh: the image tower is of {one}, the text tower is of {other}, and no two towers are of one model"
     )
     model = model_of(one, one)
